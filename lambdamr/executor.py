@@ -1,0 +1,108 @@
+"""The contracts of executors: what one must do, and what the core does for it.
+
+An `Executor` holds settings. `Executor.open` gives a `Pool`, the live thing, for one job in one
+event loop. A pool runs tasks and keeps values; it never retries, never sleeps and never decides:
+the core does. ``docs/write-an-executor.md`` is the page for those who write one.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, runtime_checkable
+
+from lambdamr.errors import InputError, InputTypeError
+from lambdamr.wire import Answer, Buffer, Ref, Task
+
+
+@runtime_checkable
+class Pool(Protocol):
+    """Runs tasks and keeps values, for one job. All methods are called in one event loop."""
+
+    @property
+    def capacity(self) -> int:
+        """How many tasks it takes at once; at least 1. May change while the job runs."""
+
+    @property
+    def latency(self) -> float:
+        """About how many seconds a task costs beyond its own work.
+
+        The core makes tasks so large that this does not matter.
+        """
+
+    async def put(self, frame: list[Buffer]) -> Ref:
+        """Keep a frame, inline if it is small, where every worker of the job can read it."""
+
+    async def get(self, ref: Ref) -> Buffer:
+        """The frame of a ref that `put` or a worker made; writable if that costs nothing.
+
+        Raises:
+            TaskFailed: it is gone, with the worker that kept it.
+        """
+
+    def discard(self, refs: Iterable[Ref]) -> None:
+        """Nobody will ask for these again. Returns at once, and never fails."""
+
+    async def run(self, task: Task) -> Answer:
+        """Have one worker evaluate the task (`lambdamr.worker.Worker.evaluate`).
+
+        Cancelling it stops the worker's work if the engine can, and frees its place in any case.
+
+        Raises:
+            TaskFailed: one of the classes in `lambdamr.retry`, by what went wrong.
+        """
+
+    async def recover(self, task: Task) -> Answer | None:
+        """The answer of a task that was lost, if it is stored all the same."""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Settings of an engine, and the way to open a pool on it."""
+
+    def open(self) -> AbstractAsyncContextManager[Pool]:
+        """A pool for one job. Leaving it removes all that the job kept.
+
+        Raises:
+            BrokenExecutorError: the engine cannot be used; says what to do.
+        """
+
+
+NAMED: dict[str, tuple[str, str, dict[str, object]]] = {
+    "inline": ("lambdamr.executors.inline", "InlineExecutor", {}),
+    "local": ("lambdamr.executors.local", "LocalExecutor", {"stay_warm": False}),
+}
+"""Executors that work without settings, by name: module, class, arguments."""
+
+
+def resolve(executor: Executor | str | None) -> Executor:
+    """The executor that is meant.
+
+    Raises:
+        InputError: there is none of this name, or it needs settings.
+    """
+    if executor is None:
+        executor = "local"
+    if isinstance(executor, str):
+        known = ", ".join(repr(name) for name in sorted(NAMED))
+        if executor == "dask":
+            raise InputError(
+                "executor='dask' needs your client: pass lambdamr.DaskExecutor(client)"
+            )
+        if executor not in NAMED:
+            raise InputError(f"there is no executor named {executor!r}; known are {known}")
+        module, name, arguments = NAMED[executor]
+        made: Executor = getattr(importlib.import_module(module), name)(**arguments)
+        return made
+    if isinstance(executor, type):
+        raise InputTypeError(
+            f"executor is the class {executor.__name__}, not an object of it; "
+            f"write executor={executor.__name__}()"
+        )
+    if not isinstance(executor, Executor):
+        raise InputTypeError(
+            f"executor must be a name or have open() (see lambdamr.executor.Executor), "
+            f"not {type(executor).__name__}"
+        )
+    return executor

@@ -1,0 +1,78 @@
+"""Large values between the processes of one machine: files in shared memory, mapped, not copied."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+
+from lambdamr.wire import Buffer, Task, frame_size
+
+LOCK = "lock"
+"""The file in a folder that its users hold locked."""
+
+_ROOM = 0.9  # of the free space of a folder is used at most
+
+
+class LocalStore:
+    """Frames as files in folders: the first that has room is used.
+
+    Args:
+        folders: where to write; see `lambdamr.executors.local_crew`.
+        inline: frames up to so many bytes travel inline, in the messages.
+    """
+
+    def __init__(self, folders: list[str], inline: int) -> None:
+        self.inline = inline
+        self._folders = folders
+
+    def read(self, key: str) -> Buffer:
+        """The frame under a key: a private, writable map of the file."""
+        with open(key, "rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+
+    def write(self, task: Task, lo: int, hi: int, frame: list[Buffer]) -> str:
+        """Keep a frame; the key is the path of a new file."""
+        return self.keep(f"{task.job}-{task.id}-{lo}-{hi}", frame)
+
+    def keep(self, name: str, frame: list[Buffer]) -> str:
+        """Keep a frame under a name of its own."""
+        size = frame_size(frame)
+        path = os.path.join(self._roomy(size), name)
+        with open(path, "wb", buffering=0) as file:
+            for part in frame:
+                view = memoryview(part).cast("B")
+                while view:
+                    view = view[file.write(view) :]
+        return path
+
+    def remove(self, key: str) -> None:
+        """Forget a frame, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(key)
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        for folder in self._folders:
+            for name in os.listdir(folder):
+                if name != LOCK:
+                    self.remove(os.path.join(folder, name))
+
+    def remove_folders(self) -> None:
+        """Remove everything."""
+        remove_folders(self._folders)
+
+    def _roomy(self, size: int) -> str:
+        for folder in self._folders[:-1]:
+            space = os.statvfs(folder)
+            if size <= space.f_bavail * space.f_frsize * _ROOM:
+                return folder
+        return self._folders[-1]
+
+def remove_folders(folders: list[str]) -> None:
+    """Remove the folders of a store and all that is in them."""
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(folder):
+                os.unlink(os.path.join(folder, name))
+            os.rmdir(folder)

@@ -1,0 +1,228 @@
+"""The template process of the local executor: imports once, then forks every worker from itself.
+
+It has one thread and does nothing but wait: for orders of the driver (fork, kill) and for the
+deaths of workers, which it reports. When the driver is gone, it kills the workers, removes the
+folders of the store, and ends.
+
+Orders are 9 bytes: ``F`` or ``K`` and the number of a worker; with ``F`` comes the worker's end of
+its socket. Reports are lines of JSON. Tasks and answers are pickles, each after its length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lambdamr.executors.local_store import LocalStore
+from lambdamr.worker import Worker
+
+ORDER = struct.Struct("<cQ")
+LENGTH = struct.Struct("<Q")
+
+_PARENT_CHECK = 2.0  # seconds; a driver that forked may leave its end of the socket to a child
+_PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
+
+
+class CrewSettings(NamedTuple):
+    """What a template process is made from."""
+
+    preload: tuple[str, ...]
+    warm_up: bytes | None  # a pickled function
+    inline: int  # bytes
+
+
+def main(control_fd: int) -> None:
+    """Entry point of the template process."""
+    parent = os.getppid()
+    control = socket.socket(fileno=control_fd)
+    settings, folders = pickle.loads(receive(control))
+    try:
+        _prepare(settings)
+    except BaseException as error:
+        import traceback
+
+        text = "".join(traceback.format_exception(error))
+        _report(control, failed=f"{type(error).__name__}: {error}", traceback=text)
+        return
+    gc.collect()
+    gc.freeze()  # so that the collector of a worker does not copy the template's pages
+    _Template(control, parent, LocalStore(folders, settings.inline)).run()
+
+
+def _prepare(settings: CrewSettings) -> None:
+    for name in settings.preload:
+        importlib.import_module(name)
+    if settings.warm_up is not None:
+        pickle.loads(settings.warm_up)()
+    if "cloudpickle" not in sys.modules:  # functions by value need it: once here, not in each worker
+        importlib.import_module("cloudpickle")
+
+
+class _Template:
+    def __init__(self, control: socket.socket, parent: int, store: LocalStore) -> None:
+        self._control = control
+        self._parent = parent
+        self._pid = os.getpid()
+        self._store = store
+        self._numbers: dict[int, int] = {}  # pid -> number
+        self._die_with_parent = _die_with_parent()
+        self._wakeup, wakeup_end = socket.socketpair()
+        for end in (self._wakeup, wakeup_end):
+            end.setblocking(False)
+        self._wakeup_end = wakeup_end
+        signal.set_wakeup_fd(wakeup_end.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def run(self) -> None:
+        _report(self._control, ready=os.getpid())
+        sockets = [self._control, self._wakeup]
+        while os.getppid() == self._parent:
+            readable, _, _ = select.select(sockets, [], [], _PARENT_CHECK)
+            if self._wakeup in readable:
+                self._wakeup.recv(4096)
+                self._bury()
+            if self._control in readable and not self._obey():
+                break
+        self._end()
+
+    def _obey(self) -> bool:
+        """Carry out one order; False if the driver is gone."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self._control, ORDER.size, 1)
+        except ConnectionError:
+            return False
+        if len(data) < ORDER.size:
+            return False
+        order, number = ORDER.unpack(data)
+        if order == b"F":
+            self._fork(number, fds[0])
+        else:
+            for pid, known in self._numbers.items():
+                if known == number:
+                    _kill(pid)
+        return True
+
+    def _fork(self, number: int, fd: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(number, fd)
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)  # here and in the child: whoever comes first
+        self._numbers[pid] = number
+        _report(self._control, forked=number, pid=pid)
+
+    def _become_worker(self, number: int, fd: int) -> None:
+        status = 1
+        try:
+            os.setpgid(0, 0)
+            self._die_with_parent()
+            if os.getppid() != self._pid:
+                os._exit(1)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for end in (self._control, self._wakeup, self._wakeup_end):
+                end.close()
+            if "numpy.random" in sys.modules:  # or all workers draw the same numbers
+                sys.modules["numpy.random"].seed()
+            serve(socket.socket(fileno=fd), Worker(self._store, str(os.getpid())))
+            status = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    def _bury(self) -> None:
+        while self._numbers:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            number = self._numbers.pop(pid, None)
+            if number is not None:
+                _report(self._control, died=number, status=os.waitstatus_to_exitcode(status))
+
+    def _end(self) -> None:
+        for pid in self._numbers:
+            _kill(pid)
+        for pid in self._numbers:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        self._store.remove_folders()
+
+
+def serve(connection: socket.socket, worker: Worker) -> None:
+    """Evaluate tasks until the driver closes the connection."""
+    while True:
+        try:
+            task = pickle.loads(receive(connection))
+        except (EOFError, ConnectionError):
+            return
+        answer = pickle.dumps(worker.evaluate(task), protocol=5)
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        try:
+            connection.sendall(LENGTH.pack(len(answer)) + answer)
+        except ConnectionError:
+            return
+
+
+def receive(connection: socket.socket) -> bytearray:
+    """One message.
+
+    Raises:
+        EOFError: the other side closed the connection.
+    """
+    (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, size: int) -> bytearray:
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        count = connection.recv_into(view)
+        if count == 0:
+            raise EOFError
+        view = view[count:]
+    return data
+
+
+def _report(control: socket.socket, **report: object) -> None:
+    with contextlib.suppress(ConnectionError):
+        control.sendall(json.dumps(report).encode() + b"\n")
+
+
+def _kill(pid: int) -> None:
+    """Kill a worker and the processes that it started."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def _die_with_parent() -> Callable[[], None]:
+    """A function that a worker calls to be killed when its template dies; Linux has one."""
+    if not sys.platform.startswith("linux"):
+        return lambda: None
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) and None

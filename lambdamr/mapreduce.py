@@ -1,0 +1,253 @@
+"""`map_reduce`: check the call, plan the job, run it on an executor, load the value."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import inspect
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+
+from lambdamr import checks, events, sync
+from lambdamr.checkpoint import Checkpoint
+from lambdamr.driver import Driver, Job
+from lambdamr.errors import EmptyDataError
+from lambdamr.executor import Executor, resolve
+from lambdamr.fingerprint import fingerprint
+from lambdamr.functions import encode_chunk, encode_functions, encode_initial
+from lambdamr.outcome import Outcome
+from lambdamr.partition import Chunk, as_chunk
+from lambdamr.retry import RetryPolicy
+from lambdamr.wire import decode
+
+R = TypeVar("R")
+
+DEFAULT_FAN_IN = 2
+"""Children of a node of the reduction: sums of floats are then pairwise, and so most exact."""
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `map_reduce`, for type checkers."""
+
+    npartitions: int | None
+    executor: Executor | str | None
+    initial: Any
+    fan_in: int
+    retry: RetryPolicy | None
+    timeout: float | None
+    checkpoint: str | os.PathLike[str] | None
+    max_cost: float | None
+    progress: bool | None
+    observers: Iterable[events.Observer]
+
+
+Mapper = Callable[[Any], R]
+Reducer = Callable[[R, R], R]
+
+
+@overload
+def map_reduce(
+    mapper: Mapper[R],
+    reducer: Reducer[R],
+    data: Any,
+    *,
+    errors: Literal["raise"] = "raise",
+    **options: Unpack[Options],
+) -> R: ...
+@overload
+def map_reduce(
+    mapper: Mapper[R],
+    reducer: Reducer[R],
+    data: Any,
+    *,
+    errors: Literal["return"],
+    **options: Unpack[Options],
+) -> Outcome[R]: ...
+def map_reduce(mapper: Any, reducer: Any, data: Any, **options: Any) -> Any:
+    """Map a function over the partitions of ``data``, and reduce the results to one value.
+
+    The reduction is a tree whose shape depends on the number of partitions and on ``fan_in``
+    alone, so the value is the same, to the last bit, on every executor, with any number of
+    workers, and whatever failed and was tried again on the way.
+
+    Args:
+        mapper: called once for each partition; what it returns must pickle.
+        reducer: called with two values, neighbours in the order of the partitions; must be
+            associative, need not be commutative, and may change and return its first argument.
+        data: a sequence that slices (list, tuple, range, bytes, numpy array, pandas or Arrow
+            table), which is cut into ``npartitions`` balanced slices; or `Partitions`, whose
+            elements are handed over as they are.
+        npartitions: how many slices; default the length of the data, at most 1,000. (Never the
+            number of workers: the value must not depend on the machine.)
+        executor: an executor, or the name of one: "local" (default: processes on this machine)
+            or "inline" (this process, for debugging).
+        initial: put before the reduction, as in `functools.reduce`; the value for empty data.
+        fan_in: children of a node of the reduction, at least 2 (default).
+        retry: what is tried again; default ``RetryPolicy()``.
+        timeout: seconds that one partition, or one call of the reducer, may take; default no
+            limit.
+        checkpoint: path of a file that keeps finished values; the same call, run again after its
+            driver died, computes only the rest.
+        errors: "raise": the first partition that fails for good ends the job with an exception.
+            "return": the job goes on and returns an `Outcome`.
+        max_cost: USD. Where the executor has a price, no task is started that would pass it.
+        progress: whether to show a bar; default: where somebody looks (a terminal, a notebook).
+        observers: callables that receive each event (`lambdamr.events`).
+
+    Returns:
+        The value; with ``errors="return"`` an `Outcome`.
+
+    Raises:
+        InputError: an argument cannot be used; nothing was sent.
+        EmptyDataError: there are no partitions, and no ``initial``.
+        PartitionError: a partition failed for good; its subclasses say how.
+        BrokenExecutorError, ThrottledError, CostLimitError, CheckpointError: the job cannot go on.
+    """
+    return sync.run(amap_reduce(mapper, reducer, data, **options))
+
+
+@overload
+async def amap_reduce(
+    mapper: Mapper[R],
+    reducer: Reducer[R],
+    data: Any,
+    *,
+    errors: Literal["raise"] = "raise",
+    **options: Unpack[Options],
+) -> R: ...
+@overload
+async def amap_reduce(
+    mapper: Mapper[R],
+    reducer: Reducer[R],
+    data: Any,
+    *,
+    errors: Literal["return"],
+    **options: Unpack[Options],
+) -> Outcome[R]: ...
+async def amap_reduce(
+    mapper: Any,
+    reducer: Any,
+    data: Any,
+    *,
+    npartitions: int | None = None,
+    executor: Executor | str | None = None,
+    initial: Any = checks.MISSING,
+    fan_in: int = DEFAULT_FAN_IN,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    errors: Literal["raise", "return"] = "raise",
+    max_cost: float | None = None,
+    progress: bool | None = None,
+    observers: Iterable[events.Observer] = (),
+) -> Any:
+    """The async twin of `map_reduce`; cancelling it stops the workers and cleans up."""
+    checks.functions(mapper, reducer)
+    checks.options(fan_in, retry, timeout, checkpoint, errors, max_cost, progress)
+    observers = checks.observers(observers)
+    engine = resolve(executor)
+    chunk = as_chunk(data, npartitions)
+    if chunk.npartitions == 0:
+        if initial is checks.MISSING:
+            raise EmptyDataError("map_reduce() of empty data with no initial value")
+        return Outcome(chunk, (initial,)) if errors == "return" else initial
+    functions = encode_functions(mapper, reducer)
+    first = None if initial is checks.MISSING else encode_initial(initial)
+
+    async with AsyncExitStack() as stack:
+        kept = None
+        if checkpoint is not None:
+            kept = stack.enter_context(_open_checkpoint(checkpoint, mapper, reducer, chunk, fan_in))
+        tell = events.Observers([*observers, *stack.enter_context(_progress(progress))])
+        pool = await stack.enter_async_context(engine.open())
+        job = Job(
+            id=secrets.token_hex(8),
+            chunk=chunk,
+            fan_in=fan_in,
+            functions=await pool.put([functions]),
+            functions_id=hashlib.blake2b(functions, digest_size=16).hexdigest(),
+            encode=encode_chunk,
+            initial=None if first is None else await pool.put(first),
+            policy=retry or RetryPolicy(),
+            timeout=timeout,
+            errors=errors,
+            max_cost=max_cost,
+        )
+        driver = Driver(job, pool, tell, kept)
+        with _told(tell, driver, job, type(engine).__name__, pool.capacity):
+            root = await driver.run()
+        values = () if root.ref is None else (decode(await pool.get(root.ref)),)
+        if errors == "return":
+            if not values and first is not None:
+                values = (decode(b"".join(first)),)
+            return Outcome(chunk, values, tuple(driver.failures))
+        return values[0]
+
+
+map_reduce.__signature__ = inspect.signature(amap_reduce)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _told(
+    tell: events.Observers, driver: Driver, job: Job, executor: str, capacity: int
+) -> Iterator[None]:
+    """Tell the observers how a job begins and how it ends."""
+    clock = asyncio.get_running_loop().time
+    error: BaseException | None = None
+    tell(
+        events.JobStarted(
+            time=clock(),
+            job=job.id,
+            npartitions=job.npartitions,
+            fan_in=job.fan_in,
+            executor=executor,
+            capacity=capacity,
+            wall_time=time.time(),
+        )
+    )
+    try:
+        yield
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        tell(
+            events.JobFinished(
+                time=clock(),
+                job=job.id,
+                done=driver.done,
+                failed=len(Outcome(job.chunk, (), tuple(driver.failures)).failed),
+                cost=driver.cost,
+                error=error,
+            )
+        )
+
+
+def _progress(wanted: bool | None) -> AbstractContextManager[list[events.Observer]]:
+    """The progress bar, where somebody looks; none elsewhere."""
+    if wanted is False:
+        return nullcontext([])
+    progress = importlib.import_module("lambdamr.observers.progress")
+    bar: AbstractContextManager[list[events.Observer]] = progress.bar(wanted)
+    return bar
+
+
+def _open_checkpoint(
+    path: str | os.PathLike[str], mapper: object, reducer: object, chunk: Chunk, fan_in: int
+) -> Checkpoint:
+    """The checkpoint of this job and of no other."""
+    identity = {
+        "mapper": fingerprint(mapper),
+        "reducer": fingerprint(reducer),
+        "data": fingerprint((chunk.data, chunk.length)),
+        "npartitions": chunk.npartitions,
+        "fan_in": fan_in,
+        "python": ".".join(map(str, sys.version_info[:2])),
+    }
+    return Checkpoint(path, identity)

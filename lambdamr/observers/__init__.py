@@ -1,0 +1,1 @@
+"""What watches a job, and never changes it."""

@@ -1,0 +1,70 @@
+"""Tracebacks that travel: taken apart in the worker, shown in the driver as if it were local.
+
+The worker may not have the source (a notebook's cell, a script on a laptop); the driver does. So
+only places travel, and the driver looks up the lines.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+Block: TypeAlias = "tuple[str, tuple[tuple[Any, ...], ...], str]"
+"""How it follows from the block before, the places, and the exception's own lines."""
+
+_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+_CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
+_OURS = __file__.rpartition("remote.py")[0]
+_LONGEST = 200  # frames of one traceback that travel; a recursion error has a thousand
+
+
+def take_apart(error: BaseException) -> tuple[Block, ...]:
+    """The traceback of an exception and of those that led to it, without lambdamr's own frames."""
+    blocks: list[Block] = []
+    seen: set[int] = set()
+    link = ""
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        frames = [place for place in _places(current) if not place[0].startswith(_OURS)]
+        if len(frames) > _LONGEST:
+            frames[_LONGEST // 2 : -_LONGEST // 2] = []
+        own_lines = "".join(traceback.format_exception_only(current))
+        blocks.append((link, tuple(frames), own_lines))
+        if current.__cause__ is not None:
+            link, current = _CAUSE, current.__cause__
+        elif current.__context__ is not None and not current.__suppress_context__:
+            link, current = _CONTEXT, current.__context__
+        else:
+            current = None
+    return tuple(blocks)
+
+
+def put_together(blocks: tuple[Block, ...]) -> str:
+    """The traceback as text, with the source lines that this machine knows."""
+    text = ""
+    links = [block[0] for block in blocks[1:]] + [""]
+    for (_, places, own_lines), link in reversed(list(zip(blocks, links, strict=True))):
+        frames = [
+            traceback.FrameSummary(
+                filename, line, name, end_lineno=end_line, colno=column, end_colno=end_column
+            )
+            for filename, line, name, (end_line, column, end_column) in places
+        ]
+        text += link
+        if frames:
+            text += "Traceback (most recent call last):\n"
+            text += "".join(traceback.StackSummary.from_list(frames).format())
+        text += own_lines
+    return text
+
+
+def _places(error: BaseException) -> Iterator[tuple[Any, ...]]:
+    """File, line, function, and where the failing expression ends and its columns, if known."""
+    tb = error.__traceback__
+    while tb is not None:
+        code = tb.tb_frame.f_code
+        positions = list(code.co_positions())[tb.tb_lasti // 2]
+        yield code.co_filename, tb.tb_lineno, code.co_name, positions[1:]
+        tb = tb.tb_next

@@ -1,0 +1,231 @@
+"""Evaluates a task where it was sent. Imports little: a cold Lambda pays for every import."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from lambdamr import modules
+from lambdamr.remote import take_apart
+from lambdamr.tree import EMPTY, Fold, FoldError
+from lambdamr.wire import (
+    Answer,
+    Buffer,
+    Failure,
+    FailureKind,
+    Item,
+    Ref,
+    Stats,
+    Task,
+    decode,
+    encode,
+    frame_size,
+)
+
+Functions = tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+
+class Store(Protocol):
+    """Where a worker finds and leaves values that are too large to travel inline."""
+
+    inline: int
+    """Frames up to so many bytes travel inline."""
+
+    def read(self, key: str) -> Buffer:
+        """The frame under ``key``, writable if that costs nothing."""
+
+    def write(self, task: Task, lo: int, hi: int, frame: list[Buffer]) -> str:
+        """Keep a frame, and return its key."""
+
+
+class Worker:
+    """Evaluates tasks, and remembers the functions of the last few jobs.
+
+    Args:
+        store: for large values.
+        name: what reports call this worker.
+        remembered: of so many jobs the functions stay loaded.
+    """
+
+    def __init__(self, store: Store, name: str = "", remembered: int = 8) -> None:
+        self._store = store
+        self._name = name
+        self._functions: OrderedDict[str, tuple[dict[str, modules.Source], Functions]] = OrderedDict()
+        self._remembered = remembered
+        self._cold = True
+
+    def evaluate(self, task: Task) -> Answer:
+        """Map and fold what the task says. Exceptions of the user's functions become data."""
+        started, cpu = time.perf_counter(), time.process_time()
+        evaluation = _Evaluation(task, self._store)
+        try:
+            mapper, reducer = self._load(task, evaluation)
+        except Exception as error:
+            evaluation.fail("functions", task.lo, task.hi, error)
+        else:
+            evaluation.run(mapper, reducer)
+        items = evaluation.leave()
+        stats = Stats(
+            worker=self._name or str(os.getpid()),
+            wall=time.perf_counter() - started,
+            cpu=time.process_time() - cpu,
+            storing=evaluation.storing,
+            peak_memory=_peak_memory(),
+            bytes_in=evaluation.bytes_in,
+            bytes_out=evaluation.bytes_out,
+            cold=self._cold,
+        )
+        self._cold = False
+        return Answer(items, evaluation.stopped, evaluation.failure, stats)
+
+    def _load(self, task: Task, evaluation: _Evaluation) -> Functions:
+        known = self._functions.get(task.functions_id)
+        if known is None:
+            sources, pickled = evaluation.read(task.functions)
+            modules.install(sources)
+            known = self._functions[task.functions_id] = (sources, pickle.loads(pickled))
+            if len(self._functions) > self._remembered:
+                self._functions.popitem(last=False)
+        self._functions.move_to_end(task.functions_id)
+        sources, functions = known
+        modules.install(sources)  # another job's may have come between
+        return functions
+
+
+class _Evaluation:
+    """One task under way: what was folded so far, and what went wrong."""
+
+    def __init__(self, task: Task, store: Store) -> None:
+        self._task = task
+        self._store = store
+        self._fold = Fold(task.npartitions, task.fan_in, _no_reducer)
+        self.stopped = task.lo
+        self.failure: Failure | None = None
+        self.storing = 0.0
+        self.bytes_in = self.bytes_out = 0
+
+    def run(self, mapper: Callable[[Any], Any], reducer: Callable[[Any, Any], Any]) -> None:
+        task = self._task
+        self._fold = Fold(task.npartitions, task.fan_in, reducer)
+        try:
+            if task.chunk is not None:
+                self._map(mapper, task.chunk)
+            else:
+                self._merge(reducer)
+        except FoldError as error:
+            self.stopped = error.hi
+            assert error.__cause__ is not None
+            self.fail("reducer", error.lo, error.hi, error.__cause__)
+
+    def _map(self, mapper: Callable[[Any], Any], ref: Ref) -> None:
+        task, push, clock = self._task, self._fold.push, time.perf_counter
+        chunk = self.read(ref)
+        deadline = clock() + task.budget if task.budget is not None else float("inf")
+        for partition in range(task.lo, task.hi):
+            try:
+                value = mapper(chunk[partition])
+            except (Exception, SystemExit) as error:
+                self.stopped = partition
+                self.fail("mapper", partition, partition + 1, error)
+                return
+            push(partition, partition + 1, value)
+            if clock() > deadline:
+                self.stopped = partition + 1
+                return
+        self.stopped = task.hi
+
+    def _merge(self, reducer: Callable[[Any, Any], Any]) -> None:
+        task = self._task
+        for item in task.items:
+            value = EMPTY if item.ref is None else self.read(item.ref)
+            if task.initial is not None and value is not EMPTY:
+                try:
+                    value = reducer(self.read(task.initial), value)
+                except Exception as error:
+                    raise FoldError(item.lo, item.hi) from error
+            self._fold.push(item.lo, item.hi, value)
+        self.stopped = task.hi
+
+    def leave(self) -> tuple[Item, ...]:
+        """Send or store what was folded."""
+        items = []
+        for lo, hi, value in self._fold.items():
+            if value is EMPTY:
+                items.append(Item(lo, hi, None))
+                continue
+            try:
+                items.append(Item(lo, hi, self._write(lo, hi, value)))
+            except Exception as error:
+                self.fail("result", lo, hi, error)
+        return tuple(items)
+
+    def fail(self, kind: FailureKind, lo: int, hi: int, error: BaseException) -> None:
+        """Turn an exception into data; the first one of a task is the one that counts."""
+        if self.failure is not None:
+            return
+        if isinstance(error, MemoryError):
+            kind = "memory"
+        try:
+            exception = b"".join(_encode_any(error))
+        except Exception:
+            exception = None
+        self.failure = Failure(
+            kind=kind,
+            lo=lo,
+            hi=hi,
+            message=f"{type(error).__name__}: {error}",
+            types=tuple(f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__),
+            traceback=take_apart(error),
+            exception=exception,
+        )
+
+    def read(self, ref: Ref) -> Any:
+        started = time.perf_counter()
+        frame = ref.data if ref.key is None else self._store.read(ref.key)
+        assert frame is not None
+        self.storing += time.perf_counter() - started
+        self.bytes_in += ref.size
+        return decode(frame)
+
+    def _write(self, lo: int, hi: int, value: Any) -> Ref:
+        frame = _encode_any(value)
+        size = frame_size(frame)
+        self.bytes_out += size
+        if size <= self._store.inline:
+            return Ref(size, data=b"".join(frame))
+        started = time.perf_counter()
+        ref = Ref(size, key=self._store.write(self._task, lo, hi, frame))
+        self.storing += time.perf_counter() - started
+        return ref
+
+
+def _encode_any(value: Any) -> list[Buffer]:
+    """Plain pickle where it will do; cloudpickle for classes and functions of ``__main__``."""
+    try:
+        return encode(value)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        import cloudpickle
+
+        return encode(value, cloudpickle)
+
+
+def _peak_memory() -> int:
+    """The largest resident set of this process so far, in bytes."""
+    if resource is None:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _no_reducer(left: Any, right: Any) -> Any:
+    raise AssertionError("folded before the functions were loaded")
