@@ -10,9 +10,9 @@ import asyncio
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from lambdamr import events, retry
 from lambdamr.checkpoint import Checkpoint
@@ -20,22 +20,22 @@ from lambdamr.errors import BrokenExecutorError, CostLimitError, PartitionError,
 from lambdamr.executor import Pool
 from lambdamr.failures import describe, partition_error
 from lambdamr.frontier import Frontier, Work
+from lambdamr.pace import Pace
 from lambdamr.partition import Chunk
-from lambdamr.wire import Answer, Buffer, Failure, Item, Ref, Stats, Task
-
-BUDGET_LATENCIES = 250
-"""A task answers after so many latencies of its pool, at the next partition: overhead < 0.5 %."""
-
-BUDGET_STORINGS = 20
-"""... and not before so many times what it takes to store its values."""
+from lambdamr.wire import Answer, Buffer, Failure, Item, Ref, Task
 
 MOSTLY_DONE = 0.75
 """Stragglers are looked for when so much of the partitions is done."""
 
+AnyFailure: TypeAlias = Failure | retry.TaskFailed
+
+_KINDS = {retry.Lost: "lost", retry.OutOfMemory: "memory", retry.TimedOut: "timeout"}
+_AT_ONCE = ("memory", "timeout")  # waiting would not help these
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that is known of a job before it starts."""
+    """All that is known of a job before it starts. The arguments are those of `map_reduce`."""
 
     id: str
     chunk: Chunk
@@ -48,7 +48,7 @@ class Job:
     timeout: float | None = None
     errors: Literal["raise", "return"] = "raise"
     max_cost: float | None = None
-    seed: int | None = None
+    seed: int | None = None  # of the jitter
 
     @property
     def npartitions(self) -> int:
@@ -62,8 +62,7 @@ class _Attempt:
     number: int
     work: Work
     started: float
-    speculative: bool
-    task: asyncio.Task[Answer] | None = None
+    task: asyncio.Task[Answer]
 
 
 class Driver:
@@ -81,21 +80,22 @@ class Driver:
         self._tell = observers
         self._checkpoint = checkpoint
         self._frontier = Frontier(job.npartitions, job.fan_in)
-        self._copies: dict[Work, list[_Attempt]] = {}
-        self._ended: deque[_Attempt] = deque()
-        self._wake = asyncio.Event()
-        self._clock = asyncio.get_running_loop().time
+        self._pace = Pace(pool.latency, job.timeout)
+        self._loop = asyncio.get_running_loop()
         self._random = random.Random(job.seed)
+        self._copies: dict[Work, list[_Attempt]] = {}
         self._attempts = 0
         self._running = 0
-        self._limit = float("inf")  # of concurrency, by what the engine lets us
-        self._last_cut = -math.inf
-        self._throttled_since: float | None = None
-        self._wall = self._storing = 0.0  # seconds of all map tasks so far
-        self._tasks_answered = self._mapped = 0
+        self._ended: deque[_Attempt] = deque()
+        self._wake = asyncio.Event()
+        self._refused_since: float | None = None
         self.failures: list[PartitionError] = []
-        self.cost = 0.0
-        self.done = 0
+        self.done = 0  # partitions
+
+    @property
+    def cost(self) -> float:
+        """USD so far."""
+        return self._pace.cost
 
     async def run(self) -> Item:
         """Reduce all partitions to one item, whose ref is None if all of them failed.
@@ -105,22 +105,18 @@ class Driver:
             BrokenExecutorError, ThrottledError, CostLimitError: nothing can go on.
         """
         frontier = self._frontier
-        await self._resume()
         try:
-            while frontier.root is None:
+            await self._resume()
+            while (root := frontier.root) is None:
                 await self._step()
-            root = frontier.root
             if self._job.initial is not None and root.ref is not None:
-                work = Work(root.lo, root.hi, items=(root,), initial=self._job.initial)
-                frontier.add(work)
+                frontier.add(Work(root.lo, root.hi, items=(root,), initial=self._job.initial))
                 while frontier.root is root:
                     await self._step()
-                root = frontier.root
-            return root
+            assert frontier.root is not None
+            return frontier.root
         finally:
-            await self._abandon(
-                [attempt for copies in self._copies.values() for attempt in copies]
-            )
+            await self._abandon([one for copies in self._copies.values() for one in copies])
 
     async def _resume(self) -> None:
         """Take what a checkpoint has; the rest is to be mapped."""
@@ -132,21 +128,18 @@ class Driver:
             lo = item.hi
         self._frontier.add(Work(lo, self._job.npartitions))
         if self.done:
-            self._tell(events.Resumed(self._clock(), self._job.id, self.done))
+            self._tell(events.Resumed(self._loop.time(), self._job.id, self.done))
 
     # -- starting --------------------------------------------------------------------------------
 
     async def _step(self) -> None:
         """Start what can be started, wait until something happens, and settle it."""
-        now = self._clock()
-        next_time = self._frontier.wake(now)
-        while self._may_start() and (work := self._frontier.take(self._most())):
+        next_time = self._frontier.wake(self._loop.time())
+        while self._may_start() and (work := self._frontier.take(self._largest())):
             self._start(work)
         if self._may_start():
-            next_time = min(next_time, self._copy_stragglers(now))
-        timer = None
-        if next_time < math.inf:
-            timer = asyncio.get_running_loop().call_at(next_time, self._wake.set)
+            next_time = min(next_time, self._copy_stragglers())
+        timer = None if math.isinf(next_time) else self._loop.call_at(next_time, self._wake.set)
         await self._wake.wait()
         self._wake.clear()
         if timer is not None:
@@ -154,12 +147,18 @@ class Driver:
         while self._ended:
             await self._settle(self._ended.popleft())
 
+    def _seats(self) -> int:
+        return int(max(1, min(self._pace.limit, self._pool.capacity)))
+
+    def _largest(self) -> int:
+        return self._pace.largest_task(self._frontier.unmapped, self._seats(), self._running)
+
     def _may_start(self) -> bool:
         """Whether a seat is free, and one more task is within ``max_cost``."""
-        if self._free_seats() <= 0:
+        if self._running >= self._seats():
             return False
-        most, per_task = self._job.max_cost, self.cost / max(1, self._tasks_answered)
-        if most is None or self.cost + per_task * (self._running + 1) <= most:
+        most = self._job.max_cost
+        if most is None or self.cost + self._pace.cost_of_task * (self._running + 1) <= most:
             return True
         if self._running:  # is paid for already: let it finish
             return False
@@ -169,57 +168,28 @@ class Driver:
             f"Raise max_cost; with checkpoint=... a second call goes on from where this one stopped"
         )
 
-    def _free_seats(self) -> int:
-        return int(max(1, min(self._limit, self._pool.capacity))) - self._running
-
-    def _most(self) -> int:
-        """How many partitions the next task may have: few tasks, but balanced ones."""
-        unmapped, free = self._frontier.unmapped, self._free_seats()
-        if not self._mapped:  # nothing is known: all to those who are free, within the budget
-            return max(1, math.ceil(unmapped / free))
-        share = math.ceil(unmapped / (2 * (free + self._running)))
-        return max(1, min(share, int(self._budget() / self._mean())))
-
-    def _mean(self) -> float:
-        """Seconds a partition took so far."""
-        return max(1e-7, (self._wall - self._storing) / max(1, self._mapped))
-
-    def _budget(self) -> float:
-        """Seconds after which a task should answer."""
-        storing = self._storing / max(1, self._tasks_answered)
-        budget = max(BUDGET_LATENCIES * self._pool.latency, BUDGET_STORINGS * storing)
-        return min(budget, self._job.timeout or math.inf)
-
     def _start(self, work: Work, speculative: bool = False) -> None:
-        job = self._job
         self._attempts += 1
-        attempt = _Attempt(self._attempts, work, self._clock(), speculative)
-        attempt.task = asyncio.create_task(self._attempt(attempt))
-        attempt.task.add_done_callback(lambda _: self._end(attempt))
+        running = asyncio.create_task(self._attempt(self._attempts, work))
+        attempt = _Attempt(self._attempts, work, self._loop.time(), running)
+        running.add_done_callback(lambda _: self._end(attempt))
         self._copies.setdefault(work, []).append(attempt)
         self._running += 1
-        self._tell(
-            events.TaskStarted(
-                time=attempt.started,
-                job=job.id,
-                task=attempt.number,
-                kind=_kind(work),
-                lo=work.lo,
-                hi=work.hi,
-                attempt=work.attempts + 1,
-                speculative=speculative,
-            )
+        self._event(
+            events.TaskStarted, attempt, attempt=work.attempts + 1, speculative=speculative
         )
 
-    async def _attempt(self, attempt: _Attempt) -> Answer:
-        job, work = self._job, attempt.work
-        single = work.hi - work.lo == 1
-        chunk = None
+    def _end(self, attempt: _Attempt) -> None:
+        self._ended.append(attempt)
+        self._wake.set()
+
+    async def _attempt(self, number: int, work: Work) -> Answer:
+        job, chunk = self._job, None
         if not work.is_merge:
             chunk = await self._pool.put(job.encode(job.chunk.part(work.lo, work.hi)))
         task = Task(
             job=job.id,
-            id=attempt.number,
+            id=number,
             lo=work.lo,
             hi=work.hi,
             npartitions=job.npartitions,
@@ -229,19 +199,11 @@ class Driver:
             chunk=chunk,
             items=work.items,
             initial=work.initial,
-            budget=None if work.is_merge or single else self._budget(),
+            budget=self._pace.budget if work.hi - work.lo > 1 and not work.is_merge else None,
             rung=work.rung,
         )
         try:
-            async with asyncio.timeout(self._allowed(task)):
-                answer = await self._pool.run(task)
-        except TimeoutError:
-            raise retry.TimedOut(f"no answer within {self._allowed(task):g} s") from None
-        except retry.Lost:
-            recovered = await self._pool.recover(task)
-            if recovered is None:
-                raise
-            answer = recovered
+            answer = await self._run(task)
         finally:
             if chunk is not None:
                 self._pool.discard([chunk])
@@ -250,32 +212,36 @@ class Driver:
                 await self._remember(self._checkpoint, item)
         return answer
 
-    def _allowed(self, task: Task) -> float | None:
-        """Seconds until a task has timed out: one partition, or one fold, has ``timeout``."""
-        if self._job.timeout is None:
-            return None
-        return self._job.timeout * max(1, len(task.items) - 1) + (task.budget or 0)
+    async def _run(self, task: Task) -> Answer:
+        allowed = self._job.timeout  # for one partition, or one fold
+        if allowed is not None:
+            allowed = allowed * max(1, len(task.items) - 1) + (task.budget or 0)
+        try:
+            async with asyncio.timeout(allowed):
+                return await self._pool.run(task)
+        except TimeoutError:
+            raise retry.TimedOut(f"no answer within {allowed:g} s") from None
+        except retry.Lost:
+            if (answer := await self._pool.recover(task)) is not None:
+                return answer
+            raise
 
     async def _remember(self, checkpoint: Checkpoint, item: Item) -> None:
         """Keep a value in the checkpoint, unless something is missing in it."""
-        if item.ref is None or any(item.lo <= e.lo < item.hi for e in self.failures):
-            return
-        checkpoint.append(item.lo, item.hi, await self._pool.get(item.ref))
+        if item.ref is not None and not any(item.lo <= e.lo < item.hi for e in self.failures):
+            checkpoint.append(item.lo, item.hi, await self._pool.get(item.ref))
 
-    def _copy_stragglers(self, now: float) -> float:
+    def _copy_stragglers(self) -> float:
         """Start second copies of what takes too long; when to look again."""
-        factor = self._job.policy.straggler_factor
-        if factor is None or self._frontier.unmapped or not self._mapped:
-            return math.inf
-        if self.done < MOSTLY_DONE * self._job.npartitions:
-            return math.inf
-        soonest = math.inf
+        factor, soonest = self._job.policy.straggler_factor, math.inf
+        mostly_done = self.done >= MOSTLY_DONE * self._job.npartitions
+        if factor is None or not mostly_done or self._frontier.unmapped or not self._pace.mapped:
+            return soonest
         for work, copies in list(self._copies.items()):
+            due = copies[0].started + factor * self._pace.expected(work.hi - work.lo)
             if len(copies) > 1:
                 continue
-            expected = min(self._mean() * (work.hi - work.lo), self._budget())
-            due = copies[0].started + factor * (expected + 10 * self._pool.latency)
-            if due > now:
+            if due > self._loop.time():
                 soonest = min(due, soonest)
             elif self._may_start():
                 self._start(work, speculative=True)
@@ -283,68 +249,48 @@ class Driver:
 
     # -- settling --------------------------------------------------------------------------------
 
-    def _end(self, attempt: _Attempt) -> None:
-        self._ended.append(attempt)
-        self._wake.set()
-
     async def _settle(self, attempt: _Attempt) -> None:
-        copies = self._copies.get(attempt.work, [])
-        assert attempt.task is not None
+        work, copies = attempt.work, self._copies.get(attempt.work, [])
+        try:
+            if attempt.task.cancelled():
+                raise retry.Lost("the engine cancelled it")
+            answer, failure = attempt.task.result(), None
+        except retry.TaskFailed as error:
+            answer, failure = None, error
         if attempt not in copies:  # abandoned
-            if not attempt.task.cancelled() and attempt.task.exception() is None:
-                self._pool.discard(i.ref for i in attempt.task.result().items if i.ref)
+            self._discard(answer.items if answer else ())
             return
         copies.remove(attempt)
         self._running -= 1
-        try:
-            if attempt.task.cancelled():  # not by us
-                raise retry.Lost("the engine cancelled it")
-            answer = attempt.task.result()
-        except retry.TaskFailed as failure:
-            if not copies:
-                del self._copies[attempt.work]
+        if failure is None or not copies:
+            del self._copies[work]
+        if answer is not None:
+            await self._abandon(copies)
+            self._settle_answered(attempt, answer)
+        elif isinstance(failure, retry.Broken):
+            raise BrokenExecutorError(str(failure)) from failure
+        elif isinstance(failure, retry.Throttled):
+            self._slow_down(attempt, failure, others=bool(copies))
+        elif failure is not None:
             self._settle_failed(attempt, failure, others=bool(copies))
-            return
-        del self._copies[attempt.work]
-        await self._abandon(copies)
-        self._settle_answered(attempt, answer)
 
     def _settle_answered(self, attempt: _Attempt, answer: Answer) -> None:
         work, failure = attempt.work, answer.failure
-        self._throttled_since = None
-        self._limit += 1 / self._limit
-        self._count(work, answer.stats, answer.stopped - work.lo)
-        if work.is_merge and failure is None:
-            self._frontier.replace(work.items, answer.items)
-            self._pool.discard(item.ref for item in work.items if item.ref)
-        elif work.is_merge:
-            self._pool.discard(item.ref for item in answer.items if item.ref)
-        else:
+        self._refused_since = None
+        self._pace.count(answer.stats, 0 if work.is_merge else answer.stopped - work.lo)
+        mapped = 0
+        if not work.is_merge:
+            mapped = sum(item.hi - item.lo for item in answer.items)
             self._accept(work, answer)
-        mapped = 0 if work.is_merge else sum(item.hi - item.lo for item in answer.items)
+        elif failure is None:
+            self._frontier.replace(work.items, answer.items)
+            self._discard(work.items)
+        else:
+            self._discard(answer.items)
         self.done += mapped
-        self._tell(
-            events.TaskFinished(
-                time=self._clock(),
-                job=self._job.id,
-                task=attempt.number,
-                kind=_kind(work),
-                lo=work.lo,
-                hi=work.hi,
-                partitions=mapped,
-                stats=answer.stats,
-            )
-        )
+        self._event(events.TaskFinished, attempt, partitions=mapped, stats=answer.stats)
         if failure is not None:
             self._settle_user_error(attempt, failure)
-
-    def _count(self, work: Work, stats: Stats, mapped: int) -> None:
-        self.cost += stats.cost
-        self._tasks_answered += 1
-        self._storing += stats.storing
-        if not work.is_merge:
-            self._mapped += mapped
-            self._wall += stats.wall
 
     def _accept(self, work: Work, answer: Answer) -> None:
         """Keep the values of a map task; what has neither value nor failure is mapped again."""
@@ -360,120 +306,118 @@ class Driver:
 
     def _settle_user_error(self, attempt: _Attempt, failure: Failure) -> None:
         """An exception in the worker: of the user's functions, or of what they need."""
-        work = attempt.work
+        work, policy = attempt.work, self._job.policy
         if failure.kind == "functions":
             raise BrokenExecutorError(describe(failure))
-        failed = work if work.is_merge else Work(failure.lo, failure.hi, attempts=work.attempts)
-        failed.rung = work.rung + (failure.kind == "memory")
-        failed.attempts += 1
-        again = failure.kind == "memory" or self._job.policy.retries_user_error(failure.types)
-        if again and failed.attempts < self._job.policy.attempts:
-            self._again(attempt, [failed], failure.kind, failure)
-        else:
-            self._give_up(attempt, failed, failure.kind, failure)
+        if not work.is_merge:
+            work = Work(failure.lo, failure.hi, attempts=work.attempts, rung=work.rung)
+        again = failure.kind == "memory" or policy.retries_user_error(failure.types)
+        self._try_again(attempt, work, failure.kind, failure, again)
 
     def _settle_failed(self, attempt: _Attempt, failure: retry.TaskFailed, others: bool) -> None:
         """No answer came: the pool says why."""
-        work = attempt.work
-        if isinstance(failure, retry.Broken):
-            raise BrokenExecutorError(str(failure)) from failure
-        if isinstance(failure, retry.Throttled):
-            self._slow_down(attempt, failure, others)
-            return
-        kind = _FAILURES[type(failure)]
+        work, kind = attempt.work, _KINDS[type(failure)]
         if others:
-            self._tell(self._failed_event(attempt, work, kind, failure, 0.0))
+            self._failed_event(attempt, work, kind, failure, 0.0)
         elif not work.is_merge and work.hi - work.lo > 1:
-            self._again(attempt, list(self._frontier.pieces(work)), kind, failure)
+            self._delay(attempt, self._frontier.pieces(work), kind, failure, work.attempts)
         else:
-            work.attempts += 1
-            work.rung += kind == "memory"
-            if work.attempts < self._job.policy.attempts:
-                self._again(attempt, [work], kind, failure)
-            else:
-                self._give_up(attempt, work, kind, failure)
+            self._try_again(attempt, work, kind, failure, again=True)
 
     def _slow_down(self, attempt: _Attempt, failure: retry.Throttled, others: bool) -> None:
-        """Additive increase, multiplicative decrease; at most one decrease for what was in flight."""
-        now, policy, work = self._clock(), self._job.policy, attempt.work
-        if self._throttled_since is None:
-            self._throttled_since = now
-        if now - self._throttled_since > policy.patience:
+        """Additive increase, multiplicative decrease; costs no attempt."""
+        now, work, patience = self._loop.time(), attempt.work, self._job.policy.patience
+        if self._refused_since is None:
+            self._refused_since = now
+        if now - self._refused_since > patience:
             raise ThrottledError(
-                f"the engine has refused every task for {policy.patience:g} s: {failure}. Raise "
-                f"its limits, or RetryPolicy(patience=...)"
+                f"the engine has refused every task for {patience:g} s: {failure}. Raise its "
+                f"limits, or RetryPolicy(patience=...)"
             ) from failure
-        if attempt.started > self._last_cut:
-            self._last_cut = now
-            self._limit = max(
-                1.0, 0.7 * min(self._limit, self._pool.capacity, self._running + 1)
-            )
-        self._tell(
-            events.Throttled(now, self._job.id, attempt.number, int(self._limit), str(failure))
-        )
+        self._pace.cut(now, attempt.started, self._running + 1)
+        self._event(events.Throttled, attempt, limit=self._seats(), message=str(failure))
         if not others:
             work.throttles += 1
             self._frontier.add_later(work, now + self._jitter(work.throttles))
 
-    def _again(
+    def _try_again(
+        self, attempt: _Attempt, work: Work, kind: str, failure: AnyFailure, again: bool
+    ) -> None:
+        """One attempt is spent: another, or none."""
+        work.attempts += 1
+        work.rung += kind == "memory"
+        if again and work.attempts < self._job.policy.attempts:
+            self._delay(attempt, [work], kind, failure, work.attempts)
+        else:
+            self._give_up(attempt, work, kind, failure)
+
+    def _delay(
         self,
         attempt: _Attempt,
-        works: Sequence[Work],
+        works: Iterable[Work],
         kind: str,
-        failure: Failure | retry.TaskFailed,
+        failure: AnyFailure,
+        attempts: int,
     ) -> None:
-        delay = self._jitter(max(1, works[0].attempts)) if kind not in ("memory", "timeout") else 0
-        self._tell(self._failed_event(attempt, attempt.work, kind, failure, delay))
+        delay = 0.0 if kind in _AT_ONCE else self._jitter(max(1, attempts))
+        self._failed_event(attempt, attempt.work, kind, failure, delay)
         for work in works:
-            self._frontier.add_later(work, self._clock() + delay)
+            self._frontier.add_later(work, self._loop.time() + delay)
 
     def _jitter(self, attempts: int) -> float:
         return self._random.uniform(0, self._job.policy.longest_delay(attempts))
 
-    def _give_up(
-        self, attempt: _Attempt, work: Work, kind: str, failure: Failure | retry.TaskFailed
-    ) -> None:
+    def _give_up(self, attempt: _Attempt, work: Work, kind: str, failure: AnyFailure) -> None:
         """These partitions, or this fold of them, failed for good."""
         lo, hi = (failure.lo, failure.hi) if isinstance(failure, Failure) else (work.lo, work.hi)
-        self._tell(self._failed_event(attempt, work, kind, failure, None))
+        self._failed_event(attempt, work, kind, failure, None)
         error = partition_error(kind, lo, hi, work.attempts, self._job.npartitions, failure)
         if self._job.errors == "raise":
             raise error
         self.failures.append(error)
         hole = Item(lo, hi, None)
-        if not work.is_merge:
+        if work.is_merge:
+            lost = [item for item in work.items if lo <= item.lo < hi]
+            kept = [item for item in work.items if item not in lost]
+            self._frontier.replace(work.items, [*kept, hole])
+            self._discard(lost)
+        else:
             self._frontier.finish(hole)
-            return
-        inside = [item for item in work.items if lo <= item.lo < hi]
-        self._frontier.replace(
-            work.items, [*(item for item in work.items if item not in inside), hole]
-        )
-        self._pool.discard(item.ref for item in inside if item.ref)
 
-    async def _abandon(self, attempts: Sequence[_Attempt]) -> None:
+    async def _abandon(self, attempts: list[_Attempt]) -> None:
+        """Await no more what another copy, or the end of the job, made needless."""
         for attempt in attempts:
-            copies = self._copies.get(attempt.work, [])
-            if attempt in copies:
-                copies.remove(attempt)
+            self._copies.pop(attempt.work, None)
             self._running -= 1
-            assert attempt.task is not None
             attempt.task.cancel()
-            self._tell(events.TaskAbandoned(self._clock(), self._job.id, attempt.number))
-        await asyncio.gather(*(a.task for a in attempts if a.task), return_exceptions=True)
+            self._event(events.TaskAbandoned, attempt)
+        await asyncio.gather(*(attempt.task for attempt in attempts), return_exceptions=True)
+
+    def _discard(self, items: Iterable[Item]) -> None:
+        self._pool.discard([item.ref for item in items if item.ref is not None])
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    def _event(
+        self, event: Callable[..., events.Event], attempt: _Attempt, /, **facts: object
+    ) -> None:
+        work = attempt.work
+        about = {
+            "time": self._loop.time(),
+            "job": self._job.id,
+            "task": attempt.number,
+            "kind": "merge" if work.is_merge else "map",
+            "lo": work.lo,
+            "hi": work.hi,
+        }
+        self._tell(event(**(about | facts)))
 
     def _failed_event(
-        self,
-        attempt: _Attempt,
-        work: Work,
-        kind: str,
-        failure: Failure | retry.TaskFailed,
-        delay: float | None,
-    ) -> events.TaskFailed:
-        return events.TaskFailed(
-            time=self._clock(),
-            job=self._job.id,
-            task=attempt.number,
-            kind=_kind(work),
+        self, attempt: _Attempt, work: Work, kind: str, failure: AnyFailure, delay: float | None
+    ) -> None:
+        self._event(
+            events.TaskFailed,
+            attempt,
             lo=work.lo,
             hi=work.hi,
             failure=kind,
@@ -481,10 +425,3 @@ class Driver:
             traceback=describe(failure) if isinstance(failure, Failure) else "",
             delay=delay,
         )
-
-
-_FAILURES = {retry.Lost: "lost", retry.OutOfMemory: "memory", retry.TimedOut: "timeout"}
-
-
-def _kind(work: Work) -> events.TaskKind:
-    return "merge" if work.is_merge else "map"

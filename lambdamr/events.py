@@ -75,6 +75,9 @@ class TaskAbandoned:
     time: float
     job: str
     task: int
+    kind: TaskKind
+    lo: int
+    hi: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,9 @@ class Throttled:
     time: float
     job: str
     task: int
+    kind: TaskKind
+    lo: int
+    hi: int
     limit: int
     message: str
 

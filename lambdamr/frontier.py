@@ -12,10 +12,12 @@ from lambdamr.tree import node_size
 from lambdamr.wire import Item, Ref
 
 MERGE_ITEMS = 32
-"""So many small values of one node are folded in one go; fewer wait for their neighbours."""
+"""So many values of one node are folded in one go; fewer wait for their neighbours."""
+
+MERGE_LARGE_ITEMS = 8
+"""So many are enough if together they have ``MERGE_BYTES``: space is scarce, folds are slow."""
 
 MERGE_BYTES = 8 << 20
-"""Values that together have so many bytes are folded as soon as the tree allows."""
 
 PIECES = 8
 """A task that failed is tried again in about so many pieces."""
@@ -149,7 +151,8 @@ class Frontier:
             return
         whole = best[-1].hi - best[0].lo == self.npartitions
         weight = sum(part.ref.size for part in best if part.ref)
-        if whole or len(best) >= MERGE_ITEMS or weight >= MERGE_BYTES:
+        enough = MERGE_LARGE_ITEMS if weight >= MERGE_BYTES else MERGE_ITEMS
+        if whole or len(best) >= enough:
             self._busy.update(part.lo for part in best)
             self.add(Work(best[0].lo, best[-1].hi, items=tuple(best)))
 
