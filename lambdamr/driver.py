@@ -307,7 +307,7 @@ class Driver:
     def _settle_user_error(self, attempt: _Attempt, failure: Failure) -> None:
         """An exception in the worker: of the user's functions, or of what they need."""
         work, policy = attempt.work, self._job.policy
-        if failure.kind == "functions":
+        if failure.kind == "loading":
             raise BrokenExecutorError(describe(failure))
         if not work.is_merge:
             work = Work(failure.lo, failure.hi, attempts=work.attempts, rung=work.rung)

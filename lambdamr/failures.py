@@ -29,10 +29,10 @@ _WHERE = {"mapper": "the mapper", "reducer": "the reducer", "result": "sending b
 
 def describe(failure: Failure) -> str:
     """What happened in the worker, with its traceback."""
-    if failure.kind == "functions":
+    if failure.kind == "loading":
         return (
-            f"the worker cannot load the mapper and the reducer: {failure.message}. Install what "
-            f"they import where the workers run.\n\n{put_together(failure.traceback)}"
+            f"a worker cannot load the functions or the data: {failure.message}. Install what they "
+            f"import where the workers run.\n\n{put_together(failure.traceback)}"
         )
     return put_together(failure.traceback)
 

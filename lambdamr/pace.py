@@ -75,7 +75,8 @@ class Pace:
         if not self.mapped:
             return math.ceil(unmapped / (seats - running))
         worth_storing = min(unmapped / seats, BUDGET_STORINGS * self._storing_of_task / self._mean)
-        share = max(unmapped / (2 * seats), worth_storing)
+        worth_sending = self.latency / self._mean
+        share = max(unmapped / (2 * seats), worth_storing, worth_sending)
         return max(1, min(math.ceil(share), int(self.budget / self._mean)))
 
     def expected(self, partitions: int) -> float:

@@ -18,8 +18,10 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(coroutine)
-    result: T = _Aside(coroutine).result()
+        running = False
+    else:
+        running = True
+    result: T = _Aside(coroutine).result() if running else asyncio.run(coroutine)
     return result
 
 

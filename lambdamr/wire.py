@@ -64,7 +64,7 @@ class Task:
     rung: int = 0
 
 
-FailureKind = Literal["mapper", "reducer", "memory", "result", "functions"]
+FailureKind = Literal["mapper", "reducer", "memory", "result", "loading"]
 
 
 @dataclass(frozen=True, slots=True)

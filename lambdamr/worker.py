@@ -57,26 +57,25 @@ class Worker:
         remembered: of so many jobs the functions stay loaded.
     """
 
-    def __init__(self, store: Store, name: str = "", remembered: int = 8) -> None:
+    def __init__(self, store: Store, name: str, remembered: int = 8) -> None:
         self._store = store
         self._name = name
         self._functions: OrderedDict[str, tuple[dict[str, modules.Source], Functions]] = OrderedDict()
         self._remembered = remembered
         self._cold = True
+        self._last: _Evaluation | None = None
 
     def evaluate(self, task: Task) -> Answer:
         """Map and fold what the task says. Exceptions of the user's functions become data."""
         started, cpu = time.perf_counter(), time.process_time()
-        evaluation = _Evaluation(task, self._store)
+        self._last = evaluation = _Evaluation(task, self._store)
         try:
-            mapper, reducer = self._load(task, evaluation)
-        except Exception as error:
-            evaluation.fail("functions", task.lo, task.hi, error)
-        else:
-            evaluation.run(mapper, reducer)
+            evaluation.run(*self._load(task, evaluation))
+        except Exception as error:  # noqa: BLE001  # of what the user's code needs to be loaded
+            evaluation.fail("loading", task.lo, task.hi, error)
         items = evaluation.leave()
         stats = Stats(
-            worker=self._name or str(os.getpid()),
+            worker=self._name,
             wall=time.perf_counter() - started,
             cpu=time.process_time() - cpu,
             storing=evaluation.storing,
@@ -87,6 +86,10 @@ class Worker:
         )
         self._cold = False
         return Answer(items, evaluation.stopped, evaluation.failure, stats)
+
+    def forget(self) -> None:
+        """Free the values of the last task; freeing large ones takes time: send its answer first."""
+        self._last = None
 
     def _load(self, task: Task, evaluation: _Evaluation) -> Functions:
         known = self._functions.get(task.functions_id)

@@ -183,6 +183,7 @@ def serve(connection: socket.socket, worker: Worker) -> None:
             connection.sendall(LENGTH.pack(len(answer)) + answer)
         except ConnectionError:
             return
+        worker.forget()
 
 
 def receive(connection: socket.socket) -> bytearray:

@@ -1,0 +1,79 @@
+# Every chore of the project; `make help` lists them.
+#
+# All of it runs in .venv, which make builds by itself; each dependency group of pyproject.toml is
+# installed there when a target first needs it. Where pip gets packages is the machine's own affair.
+
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(CURDIR)/$(VENV)/bin/python
+PIP    := $(RUN) -m pip --disable-pip-version-check --quiet
+
+# What the distributions are made of. Folders count too: a deleted file must not linger in the wheel.
+SOURCES := pyproject.toml README.md LICENSE CHANGELOG.md Makefile \
+           $(shell find lambdamr tests benchmarks examples docs \
+                   -not -path '*/.*' -not -path '*/__pycache__*' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL: # two pips in one .venv get in each other's way
+.PHONY: help demo test lint format types bench wheel clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(VENV)/.group-demo $(VENV)/.installed ## run examples/demo.py
+	$(RUN) examples/demo.py $(ARGS)
+
+# From tests/ and with -P, so that the lambdamr next door is out of reach: the wheel is what is tested.
+test: $(VENV)/.group-test $(VENV)/.installed ## test the installed wheel; ARGS="-k tree" for some of it
+	cd tests && LAMBDAMR_TEST_INSTALLED=1 $(RUN) -P -m pytest $(ARGS)
+
+lint: $(VENV)/.group-lint ## style, format, and who may import whom
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(VENV)/bin/lint-imports --no-logo --no-cache
+
+format: $(VENV)/.group-lint ## mend what ruff can mend
+	$(RUN) -m ruff check --fix
+	$(RUN) -m ruff format
+
+types: $(VENV)/.group-lint $(VENV)/.group-test ## mypy, strict
+	$(RUN) -m mypy
+
+bench: $(VENV)/.group-bench $(VENV)/.installed ## measure lambdamr beside its peers; ARGS=--quick for a look
+	$(RUN) -m benchmarks $(ARGS)
+
+wheel: dist/.built ## build sdist and wheel, and check their metadata
+	$(RUN) -m twine check --strict dist/*
+
+clean: ## remove everything that make made
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made anew whenever pyproject.toml changes. Older pips than 25.1 cannot read dependency groups.
+$(VENV)/.made: pyproject.toml
+	@command -v $(PYTHON) >/dev/null \
+	  || { echo 'error: no $(PYTHON) here; install Python 3.11 or newer, or say PYTHON=... to make' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: lambdamr needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1); say PYTHON=... to make" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo 'error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.group-%: $(VENV)/.made
+	$(PIP) install --group $*
+	@touch $@
+
+# The wheel is built from the sdist, so the sdist is known to be whole.
+dist/.built: $(SOURCES) | $(VENV)/.group-build
+	rm -rf dist
+	$(RUN) -m build --no-isolation
+	@touch $@
+
+# Forced, since the version may be the same; a second time for the dependencies that are missing.
+$(VENV)/.installed: dist/.built $(VENV)/.made
+	$(PIP) install --force-reinstall --no-deps dist/*.whl
+	$(PIP) install dist/*.whl
+	@touch $@
