@@ -11,6 +11,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -26,6 +27,9 @@ from lambdamr.wire import Answer, Buffer, Failure, Item, Ref, Task
 
 MOSTLY_DONE = 0.75
 """Stragglers are looked for when so much of the partitions is done."""
+
+jitter_seed: ContextVar[int | None] = ContextVar("jitter_seed", default=None)
+"""Of the random waits: `lambdamr.testing` sets it, so that a schedule can be repeated."""
 
 AnyFailure: TypeAlias = Failure | retry.TaskFailed
 
@@ -48,7 +52,6 @@ class Job:
     timeout: float | None = None
     errors: Literal["raise", "return"] = "raise"
     max_cost: float | None = None
-    seed: int | None = None  # of the jitter
 
     @property
     def npartitions(self) -> int:
@@ -82,23 +85,24 @@ class Driver:
         self._frontier = Frontier(job.npartitions, job.fan_in)
         self._pace = Pace(pool.latency, job.timeout)
         self._loop = asyncio.get_running_loop()
-        self._random = random.Random(job.seed)
+        self._random = random.Random(jitter_seed.get())
         self._copies: dict[Work, list[_Attempt]] = {}
         self._attempts = 0
         self._running = 0
         self._ended: deque[_Attempt] = deque()
         self._wake = asyncio.Event()
         self._refused_since: float | None = None
+        self.failed: set[int] = set()  # partitions that are in no value
         self.failures: list[PartitionError] = []
-        self.done = 0  # partitions
+        self.done = 0  # partitions in the values so far
 
     @property
     def cost(self) -> float:
         """USD so far."""
         return self._pace.cost
 
-    async def run(self) -> Item:
-        """Reduce all partitions to one item, whose ref is None if all of them failed.
+    async def run(self) -> Buffer | None:
+        """Reduce all partitions to one value: its frame, or None if all of them failed.
 
         Raises:
             PartitionError: a partition failed for good, and the job's ``errors`` is "raise".
@@ -113,8 +117,12 @@ class Driver:
                 frontier.add(Work(root.lo, root.hi, items=(root,), initial=self._job.initial))
                 while frontier.root is root:
                     await self._step()
-            assert frontier.root is not None
-            return frontier.root
+                root = frontier.root
+            return None if root.ref is None else await self._pool.get(root.ref)
+        except retry.TaskFailed as error:
+            raise BrokenExecutorError(
+                f"the job is done, but its value cannot be fetched: {error}"
+            ) from error
         finally:
             await self._abandon([one for copies in self._copies.values() for one in copies])
 
@@ -175,9 +183,7 @@ class Driver:
         running.add_done_callback(lambda _: self._end(attempt))
         self._copies.setdefault(work, []).append(attempt)
         self._running += 1
-        self._event(
-            events.TaskStarted, attempt, attempt=work.attempts + 1, speculative=speculative
-        )
+        self._event(events.TaskStarted, attempt, attempt=work.attempts + 1, speculative=speculative)
 
     def _end(self, attempt: _Attempt) -> None:
         self._ended.append(attempt)
@@ -219,8 +225,9 @@ class Driver:
         try:
             async with asyncio.timeout(allowed):
                 return await self._pool.run(task)
-        except TimeoutError:
-            raise retry.TimedOut(f"no answer within {allowed:g} s") from None
+        except TimeoutError as error:
+            why = "the engine says so" if allowed is None else f"no answer within {allowed:g} s"
+            raise retry.TimedOut(why) from error
         except retry.Lost:
             if (answer := await self._pool.recover(task)) is not None:
                 return answer
@@ -228,22 +235,23 @@ class Driver:
 
     async def _remember(self, checkpoint: Checkpoint, item: Item) -> None:
         """Keep a value in the checkpoint, unless something is missing in it."""
-        if item.ref is not None and not any(item.lo <= e.lo < item.hi for e in self.failures):
+        if item.ref is not None and self.failed.isdisjoint(range(item.lo, item.hi)):
             checkpoint.append(item.lo, item.hi, await self._pool.get(item.ref))
 
     def _copy_stragglers(self) -> float:
         """Start second copies of what takes too long; when to look again."""
         factor, soonest = self._job.policy.straggler_factor, math.inf
-        mostly_done = self.done >= MOSTLY_DONE * self._job.npartitions
+        mostly_done = self.done + len(self.failed) >= MOSTLY_DONE * self._job.npartitions
         if factor is None or not mostly_done or self._frontier.unmapped or not self._pace.mapped:
             return soonest
         for work, copies in list(self._copies.items()):
             due = copies[0].started + factor * self._pace.expected(work.hi - work.lo)
-            if len(copies) > 1:
+            if work.copied == work.attempts:  # this attempt had its copy
                 continue
             if due > self._loop.time():
                 soonest = min(due, soonest)
             elif self._may_start():
+                work.copied = work.attempts
                 self._start(work, speculative=True)
         return soonest
 
@@ -268,6 +276,7 @@ class Driver:
             await self._abandon(copies)
             self._settle_answered(attempt, answer)
         elif isinstance(failure, retry.Broken):
+            self._failed_event(attempt, work, "broken", failure, None)
             raise BrokenExecutorError(str(failure)) from failure
         elif isinstance(failure, retry.Throttled):
             self._slow_down(attempt, failure, others=bool(copies))
@@ -308,6 +317,7 @@ class Driver:
         """An exception in the worker: of the user's functions, or of what they need."""
         work, policy = attempt.work, self._job.policy
         if failure.kind == "loading":
+            self._failed_event(attempt, work, "loading", failure, None)
             raise BrokenExecutorError(describe(failure))
         if not work.is_merge:
             work = Work(failure.lo, failure.hi, attempts=work.attempts, rung=work.rung)
@@ -329,13 +339,13 @@ class Driver:
         now, work, patience = self._loop.time(), attempt.work, self._job.policy.patience
         if self._refused_since is None:
             self._refused_since = now
+        self._pace.cut(now, attempt.started, self._running + 1)
+        self._event(events.Throttled, attempt, limit=self._seats(), message=str(failure))
         if now - self._refused_since > patience:
             raise ThrottledError(
                 f"the engine has refused every task for {patience:g} s: {failure}. Raise its "
                 f"limits, or RetryPolicy(patience=...)"
             ) from failure
-        self._pace.cut(now, attempt.started, self._running + 1)
-        self._event(events.Throttled, attempt, limit=self._seats(), message=str(failure))
         if not others:
             work.throttles += 1
             self._frontier.add_later(work, now + self._jitter(work.throttles))
@@ -375,6 +385,9 @@ class Driver:
         if self._job.errors == "raise":
             raise error
         self.failures.append(error)
+        if work.is_merge:  # these were done, but for those that had failed before
+            self.done -= len(set(range(lo, hi)) - self.failed)
+        self.failed.update(range(lo, hi))
         hole = Item(lo, hi, None)
         if work.is_merge:
             lost = [item for item in work.items if lo <= item.lo < hi]

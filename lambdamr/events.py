@@ -13,17 +13,21 @@ from typing import Literal, TypeAlias
 
 from lambdamr.wire import Stats
 
-TaskKind: TypeAlias = Literal["map", "merge"]
-
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class JobStarted:
-    """A job begins."""
+class Event:
+    """Something happened to a job."""
 
     time: float
     job: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted(Event):
+    """A job begins."""
+
     npartitions: int
     fan_in: int
     executor: str
@@ -32,106 +36,74 @@ class JobStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(Event):
     """So many partitions are done already: their values came from a checkpoint."""
 
-    time: float
-    job: str
     partitions: int
 
 
 @dataclass(frozen=True, slots=True)
-class TaskStarted:
-    """A task was handed to the pool: the partitions ``lo <= i < hi``."""
-
-    time: float
-    job: str
-    task: int
-    kind: TaskKind
-    lo: int
-    hi: int
-    attempt: int
-    speculative: bool  # a second copy of a straggler
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFinished:
-    """An answer came, and counts. ``partitions`` more partitions are done (0 for a merge)."""
-
-    time: float
-    job: str
-    task: int
-    kind: TaskKind
-    lo: int
-    hi: int
-    partitions: int
-    stats: Stats
-
-
-@dataclass(frozen=True, slots=True)
-class TaskAbandoned:
-    """Another copy was faster, or the job ended: this one's answer is not awaited."""
-
-    time: float
-    job: str
-    task: int
-    kind: TaskKind
-    lo: int
-    hi: int
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFailed:
-    """A task, or part of it, failed. It is tried again after ``delay`` seconds, or never (None)."""
-
-    time: float
-    job: str
-    task: int
-    kind: TaskKind
-    lo: int
-    hi: int
-    failure: str  # the class: "mapper", "reducer", "result", "lost", "memory", "timeout"
-    message: str
-    traceback: str
-    delay: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Throttled:
-    """The engine refused a task; at most ``limit`` run at once now."""
-
-    time: float
-    job: str
-    task: int
-    kind: TaskKind
-    lo: int
-    hi: int
-    limit: int
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobFinished:
+class JobFinished(Event):
     """A job ended. ``error`` is None if it has a value."""
 
-    time: float
-    job: str
     done: int  # partitions in the value
     failed: int  # partitions that are not, with errors="return"
     cost: float  # USD
     error: BaseException | None
 
 
-Event: TypeAlias = (
-    JobStarted
-    | Resumed
-    | TaskStarted
-    | TaskFinished
-    | TaskAbandoned
-    | TaskFailed
-    | Throttled
-    | JobFinished
-)
+@dataclass(frozen=True, slots=True)
+class TaskEvent(Event):
+    """Something happened to a task: the map, or the fold, of the partitions ``lo <= i < hi``."""
+
+    task: int
+    kind: Literal["map", "merge"]
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted(TaskEvent):
+    """A task was handed to the pool."""
+
+    attempt: int
+    speculative: bool  # a second copy of a straggler
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFinished(TaskEvent):
+    """An answer came, and counts. ``partitions`` more partitions are done (0 for a merge)."""
+
+    partitions: int
+    stats: Stats
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAbandoned(TaskEvent):
+    """Another copy was faster, or the job ended: this one's answer is not awaited."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed(TaskEvent):
+    """A task failed, or part of one that finished. Tried again after ``delay`` seconds, if not None.
+
+    ``failure`` is "mapper", "reducer", "result", "lost", "memory", "timeout", "loading" or "broken".
+    """
+
+    failure: str
+    message: str
+    traceback: str
+    delay: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled(TaskEvent):
+    """The engine refused a task; at most ``limit`` run at once now."""
+
+    limit: int
+    message: str
+
+
 Observer: TypeAlias = Callable[[Event], object]
 
 

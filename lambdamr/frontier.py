@@ -33,6 +33,7 @@ class Work:
     initial: Ref | None = None
     attempts: int = 0  # that failed, and count
     throttles: int = 0
+    copied: int = -1  # the last attempt that got a second copy
     rung: int = 0
 
     @property

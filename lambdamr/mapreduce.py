@@ -80,6 +80,8 @@ def map_reduce(mapper: Any, reducer: Any, data: Any, **options: Any) -> Any:
         mapper: called once for each partition; what it returns must pickle.
         reducer: called with two values, neighbours in the order of the partitions; must be
             associative, need not be commutative, and may change and return its first argument.
+            If it does, no two values may share what it changes (a mapper that returns the same
+            list twice, say).
         data: a sequence that slices (list, tuple, range, bytes, numpy array, pandas or Arrow
             table), which is cut into ``npartitions`` balanced slices; or `Partitions`, whose
             elements are handed over as they are.
@@ -181,13 +183,14 @@ async def amap_reduce(
         )
         driver = Driver(job, pool, tell, kept)
         with _told(tell, driver, job, type(engine).__name__, pool.capacity):
-            root = await driver.run()
-        values = () if root.ref is None else (decode(await pool.get(root.ref)),)
+            frame = await driver.run()
+        if frame is None and first is not None:
+            frame = b"".join(first)
         if errors == "return":
-            if not values and first is not None:
-                values = (decode(b"".join(first)),)
+            values = () if frame is None else (decode(frame),)
             return Outcome(chunk, values, tuple(driver.failures))
-        return values[0]
+        assert frame is not None  # or the driver would have raised
+        return decode(frame)
 
 
 map_reduce.__signature__ = inspect.signature(amap_reduce)  # type: ignore[attr-defined]
@@ -222,7 +225,7 @@ def _told(
                 time=clock(),
                 job=job.id,
                 done=driver.done,
-                failed=len(Outcome(job.chunk, (), tuple(driver.failures)).failed),
+                failed=len(driver.failed),
                 cost=driver.cost,
                 error=error,
             )

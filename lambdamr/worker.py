@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 import time
@@ -27,6 +26,9 @@ from lambdamr.wire import (
     frame_size,
 )
 
+_REMEMBERED = 8  # jobs whose functions stay loaded
+
+Sources = dict[str, modules.Source]
 Functions = tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]
 
 try:
@@ -54,14 +56,15 @@ class Worker:
     Args:
         store: for large values.
         name: what reports call this worker.
-        remembered: of so many jobs the functions stay loaded.
+        imports: whether local modules are imported from the job's sources; not in the process of
+            the driver, which has them.
     """
 
-    def __init__(self, store: Store, name: str, remembered: int = 8) -> None:
+    def __init__(self, store: Store, name: str, *, imports: bool = True) -> None:
         self._store = store
+        self._imports = imports
         self._name = name
-        self._functions: OrderedDict[str, tuple[dict[str, modules.Source], Functions]] = OrderedDict()
-        self._remembered = remembered
+        self._functions: OrderedDict[str, tuple[Sources, Functions]] = OrderedDict()
         self._cold = True
         self._last: _Evaluation | None = None
 
@@ -71,7 +74,7 @@ class Worker:
         self._last = evaluation = _Evaluation(task, self._store)
         try:
             evaluation.run(*self._load(task, evaluation))
-        except Exception as error:  # noqa: BLE001  # of what the user's code needs to be loaded
+        except Exception as error:
             evaluation.fail("loading", task.lo, task.hi, error)
         items = evaluation.leave()
         stats = Stats(
@@ -88,16 +91,17 @@ class Worker:
         return Answer(items, evaluation.stopped, evaluation.failure, stats)
 
     def forget(self) -> None:
-        """Free the values of the last task; freeing large ones takes time: send its answer first."""
+        """Free the values of the last task. It takes time: send the answer first."""
         self._last = None
 
     def _load(self, task: Task, evaluation: _Evaluation) -> Functions:
         known = self._functions.get(task.functions_id)
         if known is None:
             sources, pickled = evaluation.read(task.functions)
+            sources = sources if self._imports else {}
             modules.install(sources)
             known = self._functions[task.functions_id] = (sources, pickle.loads(pickled))
-            if len(self._functions) > self._remembered:
+            if len(self._functions) > _REMEMBERED:
                 self._functions.popitem(last=False)
         self._functions.move_to_end(task.functions_id)
         sources, functions = known
@@ -111,7 +115,7 @@ class _Evaluation:
     def __init__(self, task: Task, store: Store) -> None:
         self._task = task
         self._store = store
-        self._fold = Fold(task.npartitions, task.fan_in, _no_reducer)
+        self._fold: Fold | None = None
         self.stopped = task.lo
         self.failure: Failure | None = None
         self.storing = 0.0
@@ -119,19 +123,19 @@ class _Evaluation:
 
     def run(self, mapper: Callable[[Any], Any], reducer: Callable[[Any, Any], Any]) -> None:
         task = self._task
-        self._fold = Fold(task.npartitions, task.fan_in, reducer)
+        self._fold = fold = Fold(task.npartitions, task.fan_in, reducer)
         try:
             if task.chunk is not None:
-                self._map(mapper, task.chunk)
+                self._map(mapper, task.chunk, fold)
             else:
-                self._merge(reducer)
+                self._merge(reducer, fold)
         except FoldError as error:
             self.stopped = error.hi
             assert error.__cause__ is not None
             self.fail("reducer", error.lo, error.hi, error.__cause__)
 
-    def _map(self, mapper: Callable[[Any], Any], ref: Ref) -> None:
-        task, push, clock = self._task, self._fold.push, time.perf_counter
+    def _map(self, mapper: Callable[[Any], Any], ref: Ref, fold: Fold) -> None:
+        task, push, clock = self._task, fold.push, time.perf_counter
         chunk = self.read(ref)
         deadline = clock() + task.budget if task.budget is not None else float("inf")
         for partition in range(task.lo, task.hi):
@@ -147,7 +151,7 @@ class _Evaluation:
                 return
         self.stopped = task.hi
 
-    def _merge(self, reducer: Callable[[Any, Any], Any]) -> None:
+    def _merge(self, reducer: Callable[[Any, Any], Any], fold: Fold) -> None:
         task = self._task
         for item in task.items:
             value = EMPTY if item.ref is None else self.read(item.ref)
@@ -156,13 +160,13 @@ class _Evaluation:
                     value = reducer(self.read(task.initial), value)
                 except Exception as error:
                     raise FoldError(item.lo, item.hi) from error
-            self._fold.push(item.lo, item.hi, value)
+            fold.push(item.lo, item.hi, value)
         self.stopped = task.hi
 
     def leave(self) -> tuple[Item, ...]:
         """Send or store what was folded."""
         items = []
-        for lo, hi, value in self._fold.items():
+        for lo, hi, value in self._fold.items() if self._fold else ():
             if value is EMPTY:
                 items.append(Item(lo, hi, None))
                 continue
@@ -182,15 +186,9 @@ class _Evaluation:
             exception = b"".join(_encode_any(error))
         except Exception:
             exception = None
-        self.failure = Failure(
-            kind=kind,
-            lo=lo,
-            hi=hi,
-            message=f"{type(error).__name__}: {error}",
-            types=tuple(f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__),
-            traceback=take_apart(error),
-            exception=exception,
-        )
+        blocks = take_apart(error)
+        types = tuple(f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__)
+        self.failure = Failure(kind, lo, hi, blocks[0][2].strip(), types, blocks, exception)
 
     def read(self, ref: Ref) -> Any:
         started = time.perf_counter()
@@ -228,7 +226,3 @@ def _peak_memory() -> int:
         return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _no_reducer(left: Any, right: Any) -> Any:
-    raise AssertionError("folded before the functions were loaded")

@@ -30,7 +30,7 @@ class InlinePool:
     inline = 1 << 62  # bytes: everything
 
     def __init__(self) -> None:
-        self._worker = Worker(self, "inline")
+        self._worker = Worker(self, "inline", imports=False)
 
     async def put(self, frame: list[Buffer]) -> Ref:
         """Keep a frame inline."""

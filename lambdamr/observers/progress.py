@@ -18,7 +18,8 @@ class ProgressBar:
     def __init__(self, tqdm: Any) -> None:
         self._tqdm = tqdm
         self._bar: Any = None
-        self._running = self._retried = 0
+        self._running: set[int] = set()
+        self._retried = 0
 
     def __call__(self, event: events.Event) -> None:
         match event:
@@ -29,18 +30,14 @@ class ProgressBar:
             case events.Resumed():
                 self._bar.update(event.partitions)
             case events.TaskStarted():
-                self._running += 1
-            case events.TaskFinished():
-                self._running -= 1
-                self._bar.update(event.partitions)
-            case events.TaskAbandoned():
-                self._running -= 1
-            case events.TaskFailed():
-                self._running -= 1
-                self._retried += 1
-            case events.Throttled():
-                self._running -= 1
-        shown = {"running": self._running}
+                self._running.add(event.task)
+            case events.TaskEvent():
+                self._running.discard(event.task)
+        if isinstance(event, events.TaskFinished):
+            self._bar.update(event.partitions)
+        if isinstance(event, events.TaskFailed) and event.delay is not None:
+            self._retried += 1
+        shown = {"running": len(self._running)}
         if self._retried:
             shown["retried"] = self._retried
         self._bar.set_postfix(shown, refresh=False)
@@ -65,9 +62,7 @@ def bar(wanted: bool | None) -> Iterator[list[events.Observer]]:
         from tqdm.auto import tqdm
     except ImportError:
         if wanted:
-            raise InputError(
-                "progress=True needs tqdm: pip install 'lambdamr[progress]'"
-            ) from None
+            raise InputError("progress=True needs tqdm: pip install 'lambdamr[progress]'") from None
         yield []
         return
     observer = ProgressBar(tqdm)
