@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -42,6 +43,7 @@ class Job:
     """All that is known of a job before it starts. The arguments are those of `map_reduce`."""
 
     id: str
+    executor: str
     chunk: Chunk
     fan_in: int
     functions: Ref
@@ -55,6 +57,7 @@ class Job:
 
     @property
     def npartitions(self) -> int:
+        """How many partitions the data is cut into."""
         return self.chunk.npartitions
 
 
@@ -108,23 +111,38 @@ class Driver:
             PartitionError: a partition failed for good, and the job's ``errors`` is "raise".
             BrokenExecutorError, ThrottledError, CostLimitError: nothing can go on.
         """
-        frontier = self._frontier
+        job, now = self._job, self._loop.time
+        size, capacity = job.npartitions, self._pool.capacity
+        self._tell(
+            events.JobStarted(now(), job.id, size, job.fan_in, job.executor, capacity, time.time())
+        )
+        error: BaseException | None = None
         try:
-            await self._resume()
-            while (root := frontier.root) is None:
+            return await self._reduce()
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            await self._abandon([one for copies in self._copies.values() for one in copies])
+            failed = len(self.failed)
+            self._tell(events.JobFinished(now(), job.id, self.done, failed, self.cost, error))
+
+    async def _reduce(self) -> Buffer | None:
+        frontier, initial = self._frontier, self._job.initial
+        await self._resume()
+        while (root := frontier.root) is None:
+            await self._step()
+        if initial is not None and root.ref is not None:
+            frontier.add(Work(root.lo, root.hi, items=(root,), initial=initial))
+            while frontier.root is root:
                 await self._step()
-            if self._job.initial is not None and root.ref is not None:
-                frontier.add(Work(root.lo, root.hi, items=(root,), initial=self._job.initial))
-                while frontier.root is root:
-                    await self._step()
-                root = frontier.root
+            root = frontier.root or root
+        try:
             return None if root.ref is None else await self._pool.get(root.ref)
         except retry.TaskFailed as error:
             raise BrokenExecutorError(
-                f"the job is done, but its value cannot be fetched: {error}"
+                f"the value is made, but cannot be fetched: {error}"
             ) from error
-        finally:
-            await self._abandon([one for copies in self._copies.values() for one in copies])
 
     async def _resume(self) -> None:
         """Take what a checkpoint has; the rest is to be mapped."""

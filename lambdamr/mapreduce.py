@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib
 import inspect
 import os
 import secrets
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
@@ -17,13 +15,13 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 from lambdamr import checks, events, sync
 from lambdamr.checkpoint import Checkpoint
 from lambdamr.driver import Driver, Job
-from lambdamr.errors import EmptyDataError
+from lambdamr.errors import BrokenExecutorError, EmptyDataError
 from lambdamr.executor import Executor, resolve
 from lambdamr.fingerprint import fingerprint
 from lambdamr.functions import encode_chunk, encode_functions, encode_initial
 from lambdamr.outcome import Outcome
 from lambdamr.partition import Chunk, as_chunk
-from lambdamr.retry import RetryPolicy
+from lambdamr.retry import RetryPolicy, TaskFailed
 from lambdamr.wire import decode
 
 R = TypeVar("R")
@@ -167,9 +165,11 @@ async def amap_reduce(
         if checkpoint is not None:
             kept = stack.enter_context(_open_checkpoint(checkpoint, mapper, reducer, chunk, fan_in))
         tell = events.Observers([*observers, *stack.enter_context(_progress(progress))])
+        stack.enter_context(_a_broken_pool_ends_the_job())
         pool = await stack.enter_async_context(engine.open())
         job = Job(
             id=secrets.token_hex(8),
+            executor=type(engine).__name__,
             chunk=chunk,
             fan_in=fan_in,
             functions=await pool.put([functions]),
@@ -182,8 +182,7 @@ async def amap_reduce(
             max_cost=max_cost,
         )
         driver = Driver(job, pool, tell, kept)
-        with _told(tell, driver, job, type(engine).__name__, pool.capacity):
-            frame = await driver.run()
+        frame = await driver.run()
         if frame is None and first is not None:
             frame = b"".join(first)
         if errors == "return":
@@ -196,42 +195,6 @@ async def amap_reduce(
 map_reduce.__signature__ = inspect.signature(amap_reduce)  # type: ignore[attr-defined]
 
 
-@contextmanager
-def _told(
-    tell: events.Observers, driver: Driver, job: Job, executor: str, capacity: int
-) -> Iterator[None]:
-    """Tell the observers how a job begins and how it ends."""
-    clock = asyncio.get_running_loop().time
-    error: BaseException | None = None
-    tell(
-        events.JobStarted(
-            time=clock(),
-            job=job.id,
-            npartitions=job.npartitions,
-            fan_in=job.fan_in,
-            executor=executor,
-            capacity=capacity,
-            wall_time=time.time(),
-        )
-    )
-    try:
-        yield
-    except BaseException as caught:
-        error = caught
-        raise
-    finally:
-        tell(
-            events.JobFinished(
-                time=clock(),
-                job=job.id,
-                done=driver.done,
-                failed=len(driver.failed),
-                cost=driver.cost,
-                error=error,
-            )
-        )
-
-
 def _progress(wanted: bool | None) -> AbstractContextManager[list[events.Observer]]:
     """The progress bar, where somebody looks; none elsewhere."""
     if wanted is False:
@@ -239,6 +202,14 @@ def _progress(wanted: bool | None) -> AbstractContextManager[list[events.Observe
     progress = importlib.import_module("lambdamr.observers.progress")
     bar: AbstractContextManager[list[events.Observer]] = progress.bar(wanted)
     return bar
+
+
+@contextmanager
+def _a_broken_pool_ends_the_job() -> Iterator[None]:
+    try:
+        yield
+    except TaskFailed as error:  # while it was opened, or asked for something else than a task
+        raise BrokenExecutorError(str(error)) from error
 
 
 def _open_checkpoint(
