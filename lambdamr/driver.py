@@ -231,9 +231,13 @@ class Driver:
         finally:
             if chunk is not None:
                 self._pool.discard([chunk])
-        if self._checkpoint is not None and work.initial is None:
-            for item in answer.items:
-                await self._remember(self._checkpoint, item)
+        try:
+            if self._checkpoint is not None and work.initial is None:
+                for item in answer.items:
+                    await self._remember(self._checkpoint, item)
+        except BaseException:  # cancelled, or a value is gone: this answer reaches nobody
+            self._discard(answer.items)
+            raise
         return answer
 
     async def _run(self, task: Task) -> Answer:
@@ -339,6 +343,10 @@ class Driver:
             raise BrokenExecutorError(describe(failure))
         if not work.is_merge:
             work = Work(failure.lo, failure.hi, attempts=work.attempts, rung=work.rung)
+            if failure.kind in ("result", "memory") and work.hi - work.lo > 1:  # whose fault is it?
+                pieces = self._frontier.pieces(work)
+                self._delay(attempt, pieces, failure.kind, failure, work.attempts)
+                return
         again = failure.kind == "memory" or policy.retries_user_error(failure.types)
         self._try_again(attempt, work, failure.kind, failure, again)
 

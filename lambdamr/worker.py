@@ -27,6 +27,7 @@ from lambdamr.wire import (
 )
 
 _REMEMBERED = 8  # jobs whose functions stay loaded
+_OWN = 64 << 20  # bytes of a task's values that are kept for a next task, which may fold them
 
 Sources = dict[str, modules.Source]
 Functions = tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]
@@ -71,7 +72,8 @@ class Worker:
     def evaluate(self, task: Task) -> Answer:
         """Map and fold what the task says. Exceptions of the user's functions become data."""
         started, cpu = time.perf_counter(), time.process_time()
-        self._last = evaluation = _Evaluation(task, self._store)
+        own = self._last.stored if self._last else {}
+        self._last = evaluation = _Evaluation(task, self._store, own)
         try:
             evaluation.run(*self._load(task, evaluation))
         except Exception as error:
@@ -90,9 +92,15 @@ class Worker:
         self._cold = False
         return Answer(items, evaluation.stopped, evaluation.failure, stats)
 
-    def forget(self) -> None:
-        """Free the values of the last task. It takes time: send the answer first."""
-        self._last = None
+    def forget(self, everything: bool = False) -> None:
+        """Free the values of the last task, but those that the next may want, if they are small.
+
+        It takes time: send the answer first.
+        """
+        if self._last is not None:
+            self._last.forget()
+        if everything:
+            self._last = None
 
     def _load(self, task: Task, evaluation: _Evaluation) -> Functions:
         known = self._functions.get(task.functions_id)
@@ -112,9 +120,11 @@ class Worker:
 class _Evaluation:
     """One task under way: what was folded so far, and what went wrong."""
 
-    def __init__(self, task: Task, store: Store) -> None:
+    def __init__(self, task: Task, store: Store, own: dict[str, Any]) -> None:
         self._task = task
         self._store = store
+        self._own = own  # values that this worker made and stored in its last task
+        self.stored: dict[str, Any] = {}  # and in this one
         self._fold: Fold | None = None
         self.stopped = task.lo
         self.failure: Failure | None = None
@@ -191,6 +201,8 @@ class _Evaluation:
         self.failure = Failure(kind, lo, hi, blocks[0][2].strip(), types, blocks, exception)
 
     def read(self, ref: Ref) -> Any:
+        if ref.key in self._own:
+            return self._own.pop(ref.key)
         started = time.perf_counter()
         frame = ref.data if ref.key is None else self._store.read(ref.key)
         assert frame is not None
@@ -205,9 +217,16 @@ class _Evaluation:
         if size <= self._store.inline:
             return Ref(size, data=b"".join(frame))
         started = time.perf_counter()
-        ref = Ref(size, key=self._store.write(self._task, lo, hi, frame))
+        key = self._store.write(self._task, lo, hi, frame)
         self.storing += time.perf_counter() - started
-        return ref
+        if self.bytes_out <= _OWN:
+            self.stored[key] = value
+        return Ref(size, key=key)
+
+    def forget(self) -> None:
+        """Free all but what was stored."""
+        self._fold = None
+        self._own = {}
 
 
 def _encode_any(value: Any) -> list[Buffer]:

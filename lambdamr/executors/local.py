@@ -7,13 +7,13 @@ of it is cheap and safe. A script needs no ``if __name__ == "__main__"``: nothin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import socket
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
 from types import TracebackType
 
 import cloudpickle
@@ -29,6 +29,7 @@ INLINE = 64 << 10
 
 _MEMORY_CHECK = 0.02  # seconds
 _LEAST_MEMORY = 16 << 20  # bytes
+_FORGET = LENGTH.pack(len(pickle.dumps(None))) + pickle.dumps(None)
 _RESTARTS = 20  # of the template in one job
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -80,31 +81,44 @@ class LocalExecutor:
         self._closed = False
         weakref.finalize(self, _close, self._crews)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[LocalPool]:
         """A pool on warm workers, if there are some that nobody uses, or on new ones."""
         if self._closed:
             raise BrokenExecutorError("this LocalExecutor is closed; make another")
-        crew = self._warm_crew() or Crew(self._settings)
+        try:
+            crew = self._warm_crew() or Crew(self._settings)
+        except OSError as error:
+            raise BrokenExecutorError(f"the local executor cannot start: {error}") from error
         pool = LocalPool(self._workers, self._memory, self._most_tasks, crew)
+        kept = False
         try:
             await pool.start()
             yield pool
         except Broken as error:
             raise BrokenExecutorError(str(error)) from error
         finally:
-            await pool.stop()
-            with self._lock:
-                keep = self._stay_warm and not self._closed and not self._crews and crew.alive
-                if keep:
-                    self._crews.append(crew)
-            if not keep:
-                crew.close()
+            try:
+                await pool.stop()
+                kept = self._keep(crew)
+            finally:  # Ctrl-C may come again
+                if not kept:
+                    crew.close()
 
     def _warm_crew(self) -> Crew | None:
         with self._lock:
             crew = self._crews.pop() if self._crews else None
-        return crew if crew is not None and crew.owner == os.getpid() else None
+        if crew is None or crew.owner == os.getpid():
+            return crew
+        crew.close()
+        return None
+
+    def _keep(self, crew: Crew) -> bool:
+        with self._lock:
+            keep = self._stay_warm and not self._closed and not self._crews and crew.fit
+            if keep:
+                self._crews.append(crew)
+        return keep
 
     def close(self) -> None:
         """End the workers. The executor cannot be used again."""
@@ -116,7 +130,10 @@ class LocalExecutor:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -147,8 +164,9 @@ class LocalPool:
         await self._crew.attach()
         if not self._crew.alive:  # killed while it was idle
             await self._crew.restart()
-        while len(self._crew.idle) < self.capacity:
-            self._crew.idle.append(self._crew.fork())
+        with contextlib.suppress(Lost):  # then `run` finds out
+            while len(self._crew.idle) < self.capacity:
+                self._crew.idle.append(self._crew.fork())
         if self._memory:
             self._watch = asyncio.create_task(self._watch_memory())
 
@@ -156,9 +174,14 @@ class LocalPool:
         """Stop what runs, and forget what is kept."""
         if self._watch is not None:
             self._watch.cancel()
-        await self._crew.bury()
+        try:
+            await self._crew.bury()
+        finally:
+            self._crew.detach()
+        for worker in self._crew.idle:
+            with contextlib.suppress(OSError):  # it is dead, as the next job will see
+                worker.connection.send(_FORGET)
         self._crew.store.clear()
-        self._crew.detach()
 
     async def put(self, frame: list[Buffer]) -> Ref:
         """Keep a frame: inline, or as a file."""
@@ -166,7 +189,10 @@ class LocalPool:
         if size <= INLINE:
             return Ref(size, data=b"".join(frame))
         self._puts += 1
-        return Ref(size, key=self._crew.store.keep(f"put-{self._puts}", frame))
+        try:
+            return Ref(size, key=self._crew.store.keep(f"put-{self._puts}", frame))
+        except OSError as error:
+            raise Broken(str(error)) from error
 
     async def get(self, ref: Ref) -> Buffer:
         """The frame of a ref; a large one is mapped."""
@@ -196,15 +222,16 @@ class LocalPool:
             self._crew.kill(worker)  # it may live, without its connection
             await worker.dead.wait()
             worker.connection.close()
-            raise worker.killed_for or Lost(worker.epitaph()) from None
+            raise worker.killed_for or Lost(worker.epitaph) from None
         except asyncio.CancelledError:
             self._crew.kill(worker)
             worker.connection.close()
             raise
         finally:
             del self._busy[worker]
-        if self._most_tasks and worker.tasks >= self._most_tasks:
-            worker.connection.close()  # it notices, and ends
+        worn = self._most_tasks is not None and worker.tasks >= self._most_tasks
+        if worn or worker.killed_for or worker.dead.is_set():
+            worker.connection.close()  # if it lives, it notices, and ends
         else:
             self._crew.idle.appendleft(worker)  # the one whose caches are warmest goes first
         return answer
@@ -218,7 +245,7 @@ class LocalPool:
             if not self._crew.alive:
                 self._restarts += 1
                 if self._restarts > _RESTARTS:
-                    raise Broken("the template process of the local executor keeps dying")
+                    raise Broken(f"the local executor cannot go on: {self._crew.failed}, again")
                 await self._crew.restart()
         if self._crew.idle:
             return self._crew.idle.popleft()

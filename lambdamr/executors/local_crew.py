@@ -11,27 +11,30 @@ import fcntl
 import json
 import os
 import pickle
+import re
 import secrets
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lambdamr.executors.local_store import LOCK, LocalStore, remove_folders
 from lambdamr.executors.local_template import LENGTH, ORDER, CrewSettings
-from lambdamr.retry import Broken, Lost
+from lambdamr.retry import Broken, Lost, TaskFailed
 
 _BOOT = (
     "import os, sys; sys.path[:] = sys.argv[2].split(os.pathsep); "
     "from lambdamr.executors.local_template import main; main(int(sys.argv[1]))"
 )
-_PREFIX = f"lambdamr-{os.getuid()}-" if hasattr(os, "getuid") else ""
-_FAREWELL = 5.0  # seconds that a template has to end by itself
+_MEMORY = "/dev/shm"
+_PREFIX = f"lambdamr-{os.getuid()}-" if hasattr(os, "getuid") else "lambdamr-"
+_FOLDER = re.compile(re.escape(_PREFIX) + r"\d+-[0-9a-f]{8}")
+_FAREWELL = 5.0  # seconds that processes have to end
 
 
 @dataclass(slots=True, eq=False)
@@ -42,18 +45,9 @@ class WorkerProcess:
     connection: socket.socket
     pid: int | None = None
     tasks: int = 0
-    killed_for: Exception | None = None
-    status: int | None = None  # once it is dead: its exit code, or minus the signal
+    killed_for: TaskFailed | None = None
+    epitaph: str = ""  # once it is dead
     dead: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def epitaph(self) -> str:
-        """What is known of its death."""
-        if self.status is None:
-            return "the worker's connection broke"
-        if self.status < 0:
-            with contextlib.suppress(ValueError):
-                return f"the worker was killed by {signal.Signals(-self.status).name}"
-        return f"the worker exited with status {self.status}"
 
 
 class Crew:
@@ -67,11 +61,15 @@ class Crew:
         self._numbers = 0
         self._folders, self._locks = _make_folders()
         self.store = LocalStore(self._folders, settings.inline)
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self._remove_folders()
+            raise
 
     def _start(self) -> None:
-        self._failed: str | None = None
-        self._ready: asyncio.Event | None = None
+        self.failed = ""
+        self._ready = asyncio.Event()
         self._reports = bytearray()
         self._control, theirs = socket.socketpair()
         try:
@@ -83,15 +81,20 @@ class Crew:
                     "-c",
                     _BOOT,
                     str(theirs.fileno()),
-                    os.pathsep.join(path or os.getcwd() for path in sys.path),
+                    os.pathsep.join(
+                        path or os.getcwd() for path in sys.path if isinstance(path, str)
+                    ),
                 ],
                 pass_fds=[theirs.fileno(), *self._locks],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the driver
             )
+        except BaseException:
+            self._control.close()
+            raise
         finally:
             theirs.close()
-        message = pickle.dumps((self._settings, self._folders))
+        message = pickle.dumps((self._settings, self._folders, self._locks))
         with contextlib.suppress(ConnectionError):  # then `attach` will see that it is dead
             self._control.sendall(LENGTH.pack(len(message)) + message)
         self._control.setblocking(False)
@@ -106,16 +109,13 @@ class Crew:
         """
         for worker in self._workers.values():
             worker.dead = asyncio.Event()
-        ready = self._ready is not None
-        if not ready:
-            self._ready = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._control, self._listen)
-        if ready:
+        if self._ready.is_set():
             self._listen()  # to what was reported while nobody listened
-        elif self._ready is not None:
-            await self._ready.wait()
-        if self._failed is not None and not ready:
-            raise Broken(self._failed)
+            return
+        await self._ready.wait()
+        if not self.alive:
+            raise Broken(self.failed)
 
     async def restart(self) -> None:
         """Another template in the place of a dead one. What is in the store stays.
@@ -124,7 +124,11 @@ class Crew:
             Broken: it cannot start.
         """
         self._end_template()
-        self._start()
+        try:
+            self._start()
+        except OSError as error:
+            self.failed = f"the template process cannot be started again: {error}"
+            raise Broken(self.failed) from error
         await self.attach()
 
     def detach(self) -> None:
@@ -134,8 +138,13 @@ class Crew:
 
     @property
     def alive(self) -> bool:
-        """Whether the template can fork."""
-        return self._failed is None
+        """Whether the template can fork, now or when it is ready."""
+        return not self.failed
+
+    @property
+    def fit(self) -> bool:
+        """Whether another job can have this crew."""
+        return self.alive and self._ready.is_set()
 
     def fork(self) -> WorkerProcess:
         """A new worker: tasks can be sent to it at once.
@@ -143,7 +152,10 @@ class Crew:
         Raises:
             Lost: the template is dead.
         """
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise Lost(f"no worker can be connected: {error}") from error
         ours.setblocking(False)
         self._numbers += 1
         worker = WorkerProcess(self._numbers, ours)
@@ -164,11 +176,16 @@ class Crew:
             self._control.send(ORDER.pack(b"K", worker.number))
 
     async def bury(self) -> None:
-        """Wait for the deaths of all workers that are not idle."""
-        for worker in list(self._workers.values()):
-            if worker not in self.idle:
-                self.kill(worker)
-                await worker.dead.wait()
+        """Kill all workers that are not idle, and wait for their deaths."""
+        busy = [worker for worker in self._workers.values() if worker not in self.idle]
+        for worker in busy:
+            self.kill(worker)
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                for worker in busy:
+                    await worker.dead.wait()
+        except TimeoutError:  # stopped, or stuck in the system
+            self._fail("the template process does not answer")
 
     def _listen(self) -> None:
         try:
@@ -178,7 +195,10 @@ class Crew:
         except ConnectionError:
             data = b""
         if not data:
-            self._fail("the template process of the local executor died while it started")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._template.wait(_FAREWELL)  # it is about to be dead, if it is not
+            when = "" if self._ready.is_set() else " while it started (preload, warm_up)"
+            self._fail(f"the template process {_ending(self._template.returncode)}{when}")
             return
         *lines, rest = (self._reports + data).split(b"\n")
         self._reports = rest
@@ -187,7 +207,6 @@ class Crew:
 
     def _hear(self, report: dict[str, Any]) -> None:
         if "ready" in report:
-            assert self._ready is not None
             self._ready.set()
         elif "failed" in report:
             self._fail(f"preload or warm_up failed: {report['failed']}\n\n{report['traceback']}")
@@ -195,77 +214,137 @@ class Crew:
             if worker := self._workers.get(report["forked"]):
                 worker.pid = report["pid"]
         elif worker := self._workers.get(report["died"]):
-            worker.status = report["status"]
-            self._forget(worker)
+            unborn = report.get("unborn")
+            how = f"could not be forked: {unborn}" if unborn else _ending(report["status"])
+            self._forget(worker, f"the worker {how}")
 
-    def _forget(self, worker: WorkerProcess) -> None:
+    def _forget(self, worker: WorkerProcess, epitaph: str) -> None:
         del self._workers[worker.number]
+        worker.epitaph = epitaph
         if worker in self.idle:
             self.idle.remove(worker)
-        with contextlib.suppress(OSError):  # whoever waits for an answer reads what came, and EOF
-            worker.connection.shutdown(socket.SHUT_RDWR)
+            worker.connection.close()
+        else:  # whoever waits for its answer reads what came, and EOF
+            with contextlib.suppress(OSError):
+                worker.connection.shutdown(socket.SHUT_RDWR)
         worker.dead.set()
 
     def _fail(self, why: str) -> None:
         asyncio.get_running_loop().remove_reader(self._control)
-        self._failed = self._failed or why
-        assert self._ready is not None
+        self.failed = self.failed or why
         self._ready.set()
         for worker in list(self._workers.values()):
-            self._forget(worker)
+            if worker.pid is not None and worker not in self.idle:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(worker.pid, signal.SIGKILL)  # what it started: nobody else will
+            self._forget(worker, f"the worker died with its template: {why}")
 
     # -- anywhere --------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End all processes, and remove what they kept. Blocks until they are gone."""
-        if self.owner != os.getpid():  # a fork of the driver: not ours to end
+        if self.owner == os.getpid():
+            self._end_template()
+            self._remove_folders()
             return
-        self._end_template()
+        self._hang_up()  # in a fork of the driver: they are not ours to end
+        self._template.returncode = 0  # nor to wait for
+        for lock in self._locks:
+            os.close(lock)
+
+    def _hang_up(self) -> None:
+        self._control.close()
+        for worker in self._workers.values():
+            worker.connection.close()
+
+    def _end_template(self) -> None:
+        self._hang_up()
+        if not self.fit:  # it does not listen
+            self._kill_template()
+        try:
+            self._template.wait(_FAREWELL)
+        except subprocess.TimeoutExpired:
+            self._kill_template()
+            self._template.wait()
+
+    def _kill_template(self) -> None:
+        if self._template.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._template.pid, signal.SIGKILL)  # and what preload started
+
+    def _remove_folders(self) -> None:
         remove_folders(self._folders)
         for lock in self._locks:
             os.close(lock)
 
-    def _end_template(self) -> None:
-        self._control.close()
-        for worker in self._workers.values():
-            worker.connection.close()
-        try:
-            self._template.wait(_FAREWELL)
-        except subprocess.TimeoutExpired:
-            self._template.kill()
-            self._template.wait()
+
+def _ending(status: int | None) -> str:
+    """How a process ended, by its exit code or minus its signal."""
+    if status is None:
+        return "broke its connection"
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"was killed by {signal.Signals(-status).name}"
+    return f"exited with status {status}"
 
 
 def _make_folders() -> tuple[list[str], list[int]]:
     """New private folders, in shared memory and on disk, and the locks that say they are in use.
 
-    First removes what processes left that were killed: folders that nobody has locked.
+    First removes what drivers left that were killed: folders that nobody has locked.
     """
-    roots = [tempfile.gettempdir()]
-    if os.access("/dev/shm", os.W_OK | os.X_OK):
-        roots.insert(0, "/dev/shm")
-    folders, locks = [], []
-    for root in roots:
-        _sweep(Path(root))
-        draft = tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=root)
-        locks.append(os.open(os.path.join(draft, LOCK), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC))
-        fcntl.flock(locks[-1], fcntl.LOCK_EX)
-        folder = os.path.join(root, f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
-        os.rename(draft, folder)  # only now, locked, may a sweep see it
+    folders: list[str] = []
+    locks: list[int] = []
+    disk = tempfile.gettempdir()
+    for root in (_MEMORY, disk):
+        try:
+            _sweep(root)
+            folder, lock = _make_folder(root)
+        except OSError:
+            if root == disk:
+                remove_folders(folders)
+                for lock in locks:
+                    os.close(lock)
+                raise
+            continue  # there is no shared memory here, or it is full
         folders.append(folder)
+        locks.append(lock)
     return folders, locks
 
 
-def _sweep(root: Path) -> None:
-    for folder in root.glob(f"{_PREFIX}*"):
+def _make_folder(root: str) -> tuple[str, int]:
+    while True:
+        folder = os.path.join(root, f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
+        os.mkdir(folder, 0o700)
         try:
-            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
+            lock = _open_lock(folder)
+        except FileNotFoundError:  # swept away by another driver before it was locked
             continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_folders([str(folder)])
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock).st_nlink:
+            return folder, lock
+        os.close(lock)  # swept away, just before
+
+
+def _sweep(root: str) -> None:
+    with os.scandir(root) as entries:
+        folders = [entry for entry in entries if _FOLDER.fullmatch(entry.name)]
+    for folder in folders:
+        with contextlib.suppress(OSError):  # it went, or is in use
+            status = folder.stat(follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
+                _remove_unlocked(folder.path)
+
+
+def _remove_unlocked(folder: str) -> None:
+    lock = _open_lock(folder)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_folders([folder])
+    finally:
+        os.close(lock)
+
+
+def _open_lock(folder: str) -> int:
+    flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(os.path.join(folder, LOCK), flags, 0o600)

@@ -33,18 +33,28 @@ class LocalStore:
 
     def write(self, task: Task, lo: int, hi: int, frame: list[Buffer]) -> str:
         """Keep a frame; the key is the path of a new file."""
-        return self.keep(f"{task.job}-{task.id}-{lo}-{hi}", frame)
+        # The pid, since a mapper may fork: its child must not write into the parent's file.
+        return self.keep(f"{task.job}-{task.id}-{lo}-{hi}-{os.getpid()}", frame)
 
     def keep(self, name: str, frame: list[Buffer]) -> str:
-        """Keep a frame under a name of its own."""
+        """Keep a frame under a name of its own.
+
+        Raises:
+            OSError: no folder has room for it.
+        """
         size = frame_size(frame)
-        path = os.path.join(self._roomy(size), name)
-        with open(path, "wb", buffering=0) as file:
-            for part in frame:
-                view = memoryview(part).cast("B")
-                while view:
-                    view = view[file.write(view) :]
-        return path
+        for folder in self._folders[:-1]:
+            with contextlib.suppress(OSError):  # full, after all
+                if _has_room(folder, size):
+                    return _write(os.path.join(folder, name), frame)
+        try:
+            return _write(os.path.join(self._folders[-1], name), frame)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"no room for a value of {size >> 20} MiB in {' or '.join(self._folders)} "
+                f"({error.strerror}). Make room, or set TMPDIR to a folder that has it",
+            ) from error
 
     def remove(self, key: str) -> None:
         """Forget a frame, if it is there."""
@@ -62,12 +72,25 @@ class LocalStore:
         """Remove everything."""
         remove_folders(self._folders)
 
-    def _roomy(self, size: int) -> str:
-        for folder in self._folders[:-1]:
-            space = os.statvfs(folder)
-            if size <= space.f_bavail * space.f_frsize * _ROOM:
-                return folder
-        return self._folders[-1]
+
+def _has_room(folder: str, size: int) -> bool:
+    space = os.statvfs(folder)
+    return size <= space.f_bavail * space.f_frsize * _ROOM
+
+
+def _write(path: str, frame: list[Buffer]) -> str:
+    try:
+        with open(path, "wb", buffering=0) as file:
+            for part in frame:
+                view = memoryview(part).cast("B")
+                while view:
+                    view = view[file.write(view) :]
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        raise
+    return path
+
 
 def remove_folders(folders: list[str]) -> None:
     """Remove the folders of a store and all that is in them."""

@@ -1,8 +1,8 @@
 """The template process of the local executor: imports once, then forks every worker from itself.
 
 It has one thread and does nothing but wait: for orders of the driver (fork, kill) and for the
-deaths of workers, which it reports. When the driver is gone, it kills the workers, removes the
-folders of the store, and ends.
+deaths of workers, which it reports. When a worker is dead, it kills what that one started. When the
+driver is gone, it kills all of them, removes the folders of the store, and ends.
 
 Orders are 9 bytes: ``F`` or ``K`` and the number of a worker; with ``F`` comes the worker's end of
 its socket. Reports are lines of JSON. Tasks and answers are pickles, each after its length.
@@ -10,7 +10,9 @@ its socket. Reports are lines of JSON. Tasks and answers are pickles, each after
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -21,8 +23,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from lambdamr.executors.local_store import LocalStore
 from lambdamr.worker import Worker
@@ -31,6 +32,7 @@ ORDER = struct.Struct("<cQ")
 LENGTH = struct.Struct("<Q")
 
 _PARENT_CHECK = 2.0  # seconds; a driver that forked may leave its end of the socket to a child
+_FAREWELL = 5  # seconds that what modules registered to run at exit may take
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 
 
@@ -45,8 +47,17 @@ class CrewSettings(NamedTuple):
 def main(control_fd: int) -> None:
     """Entry point of the template process."""
     parent = os.getppid()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # threads of the driver may block signals
     control = socket.socket(fileno=control_fd)
-    settings, folders = pickle.loads(receive(control))
+    try:
+        settings, folders, locks = pickle.loads(receive(control))
+    except (EOFError, ConnectionError):  # the driver is gone already
+        return
+    for lock in locks:
+        os.set_inheritable(lock, False)  # a daemon that a mapper starts uses no folder
+    _die_with_parent(signal.SIGKILL)  # until it can listen: what it imports may hang
+    if os.getppid() != parent:
+        return
     try:
         _prepare(settings)
     except BaseException as error:
@@ -54,10 +65,13 @@ def main(control_fd: int) -> None:
 
         text = "".join(traceback.format_exception(error))
         _report(control, failed=f"{type(error).__name__}: {error}", traceback=text)
-        return
-    gc.collect()
-    gc.freeze()  # so that the collector of a worker does not copy the template's pages
-    _Template(control, parent, LocalStore(folders, settings.inline)).run()
+    else:
+        _die_with_parent(0)
+        gc.collect()
+        gc.freeze()  # so that the collector of a worker does not copy the template's pages
+        template = _Template(control, parent, LocalStore(folders, settings.inline))
+        template.run()
+    _leave()
 
 
 def _prepare(settings: CrewSettings) -> None:
@@ -65,8 +79,21 @@ def _prepare(settings: CrewSettings) -> None:
         importlib.import_module(name)
     if settings.warm_up is not None:
         pickle.loads(settings.warm_up)()
-    if "cloudpickle" not in sys.modules:  # functions by value need it: once here, not in each worker
+    if (
+        "cloudpickle" not in sys.modules
+    ):  # functions by value need it: once here, not in each worker
         importlib.import_module("cloudpickle")
+    _flush()  # or every worker prints again what was printed here
+
+
+def _leave() -> NoReturn:
+    """End, with all that preload or warm_up started: threads, and the processes of this group."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_FAREWELL)
+    atexit._run_exitfuncs()
+    _flush()
+    os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 class _Template:
@@ -76,7 +103,6 @@ class _Template:
         self._pid = os.getpid()
         self._store = store
         self._numbers: dict[int, int] = {}  # pid -> number
-        self._die_with_parent = _die_with_parent()
         self._wakeup, wakeup_end = socket.socketpair()
         for end in (self._wakeup, wakeup_end):
             end.setblocking(False)
@@ -114,7 +140,12 @@ class _Template:
         return True
 
     def _fork(self, number: int, fd: int) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(fd)
+            _report(self._control, died=number, status=None, unborn=error.strerror)
+            return
         if pid == 0:
             self._become_worker(number, fd)
         os.close(fd)
@@ -127,7 +158,7 @@ class _Template:
         status = 1
         try:
             os.setpgid(0, 0)
-            self._die_with_parent()
+            _die_with_parent(signal.SIGKILL)
             if os.getppid() != self._pid:
                 os._exit(1)
             signal.set_wakeup_fd(-1)
@@ -143,9 +174,7 @@ class _Template:
 
             traceback.print_exc()
         finally:
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
+            _flush()
             os._exit(status)
 
     def _bury(self) -> None:
@@ -158,6 +187,7 @@ class _Template:
                 return
             number = self._numbers.pop(pid, None)
             if number is not None:
+                _kill(pid, reaped=True)
                 _report(self._control, died=number, status=os.waitstatus_to_exitcode(status))
 
     def _end(self) -> None:
@@ -171,19 +201,24 @@ class _Template:
 
 def serve(connection: socket.socket, worker: Worker) -> None:
     """Evaluate tasks until the driver closes the connection."""
+    pid = os.getpid()
     while True:
         try:
             task = pickle.loads(receive(connection))
         except (EOFError, ConnectionError):
             return
+        if task is None:  # the job is over
+            worker.forget(everything=True)
+            continue
         answer = pickle.dumps(worker.evaluate(task), protocol=5)
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
+        if os.getpid() != pid:  # a child that the mapper forked came back from it: the parent
+            os._exit(0)  # answers, and a second answer would be taken for the next task's
+        _flush()
         try:
             connection.sendall(LENGTH.pack(len(answer)) + answer)
         except ConnectionError:
             return
-        worker.forget()
+        worker.forget()  # only now: it takes time
 
 
 def receive(connection: socket.socket) -> bytearray:
@@ -212,18 +247,29 @@ def _report(control: socket.socket, **report: object) -> None:
         control.sendall(json.dumps(report).encode() + b"\n")
 
 
-def _kill(pid: int) -> None:
+def _kill(pid: int, *, reaped: bool = False) -> None:
     """Kill a worker and the processes that it started."""
-    for kill in (os.killpg, os.kill):
+    for kill in (os.killpg,) if reaped else (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
 
 
-def _die_with_parent() -> Callable[[], None]:
-    """A function that a worker calls to be killed when its template dies; Linux has one."""
-    if not sys.platform.startswith("linux"):
-        return lambda: None
+def _flush() -> None:
+    """Print what was printed, by C and C++ too: no process here ends in the usual way."""
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    _libc().fflush(None)
+
+
+@functools.cache
+def _libc() -> Any:
     import ctypes
 
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) and None
+    return ctypes.CDLL(None)
+
+
+def _die_with_parent(number: int) -> None:
+    """Ask for a signal (0: for none) when the parent dies. Only Linux has that."""
+    if sys.platform.startswith("linux"):
+        _libc().prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
