@@ -168,7 +168,7 @@ class _Evaluation:
             if task.initial is not None and value is not EMPTY:
                 try:
                     value = reducer(self.read(task.initial), value)
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     raise FoldError(item.lo, item.hi) from error
             fold.push(item.lo, item.hi, value)
         self.stopped = task.hi
@@ -192,11 +192,15 @@ class _Evaluation:
             return
         if isinstance(error, MemoryError):
             kind = "memory"
+        blocks = take_apart(error)
+        # Some libraries teach pickle to take frames along with exceptions.
+        cause: BaseException | None = error
+        while cause is not None and cause.__traceback__ is not None:  # a loop ends, too
+            cause.__traceback__, cause = None, cause.__cause__ or cause.__context__
         try:
             exception = b"".join(_encode_any(error))
         except Exception:
             exception = None
-        blocks = take_apart(error)
         types = tuple(f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__)
         self.failure = Failure(kind, lo, hi, blocks[0][2].strip(), types, blocks, exception)
 
