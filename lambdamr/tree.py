@@ -90,7 +90,7 @@ class Fold:
             return left
         try:
             return self._reducer(left, right)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise FoldError(lo, hi) from error
 
     def items(self) -> list[tuple[int, int, Any]]:
