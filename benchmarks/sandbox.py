@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+HOME = Path(__file__).absolute().parent.parent  # where `benchmarks` is; no link is followed
 MARKER = "LAMBDAMR_BENCH_SAMPLE"
 GRACE_SECONDS = 3.0
 SHARED_MEMORY = Path("/dev/shm")
@@ -60,15 +60,13 @@ def run(command: Sequence[str], *, timeout: float) -> Answer:
         environment = inherited | {
             "HOME": str(home),
             "TMPDIR": str(temporary),
-            "PYTHONPATH": os.pathsep.join(
-                filter(None, (str(REPOSITORY), inherited.get("PYTHONPATH")))
-            ),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(HOME), inherited.get("PYTHONPATH")))),
             MARKER: mark,
         }
         with log.open("wb") as output:
             child = subprocess.Popen(
                 [sys.executable, *command, str(answer)],
-                cwd=REPOSITORY,
+                cwd=HOME,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

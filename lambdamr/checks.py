@@ -5,12 +5,16 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import reprlib
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Final
 
 from lambdamr.errors import InputError, InputTypeError
-from lambdamr.events import Observer
 from lambdamr.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from lambdamr.events import Observer
 
 
 class _Missing:
@@ -24,35 +28,43 @@ MISSING: Final = _Missing()
 _ORDER = "the order is map_reduce(mapper, reducer, data)"
 
 
-def functions(mapper: object, reducer: object) -> None:
+def check(
+    name: str, value: object, kind: Any, what: str, accepts: Callable[[Any], object] | None = None
+) -> None:
+    """Whether an argument is of a kind (a class, or several), and accepted.
+
+    Raises:
+        InputTypeError: it is of another kind.
+        InputError: it is of this kind, but not accepted.
+    """
+    message = f"{name} must be {what}, not {reprlib.repr(value)}"
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind != bool | None):
+        raise InputTypeError(message)
+    if accepts is not None and not accepts(value):
+        raise InputError(message)
+
+
+def functions(mapper: Any, reducer: Any) -> None:
     """Whether these can be a mapper and a reducer.
 
     Raises:
-        InputTypeError: they cannot.
+        InputError: they cannot.
     """
-    for name, function in (("mapper", mapper), ("reducer", reducer)):
-        if not callable(function):
-            raise InputTypeError(
-                f"the {name} must be callable, not {type(function).__name__}; {_ORDER}"
-            )
-        target = inspect.unwrap(function)
-        if inspect.iscoroutinefunction(target):
-            raise InputTypeError(
-                f"the {name} is a coroutine function, and workers await nothing; "
-                f"pass a plain function (it may call asyncio.run itself)"
-            )
-        if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
-            raise InputTypeError(
-                f"the {name} is a generator function, and a generator cannot be sent back; "
-                f"return a list instead of yielding"
-            )
-    maps, folds = _accepts(mapper, 1), _accepts(reducer, 2)
-    if not (maps and folds) and _accepts(mapper, 2) and _accepts(reducer, 1):
-        raise InputTypeError(f"mapper and reducer seem to be swapped: {_ORDER}")
-    if not maps:
-        raise InputTypeError(f"the mapper must take one argument, a partition: {_shown(mapper)}")
-    if not folds:
-        raise InputTypeError(f"the reducer must take two arguments, two values: {_shown(reducer)}")
+    for name, function in (("the mapper", mapper), ("the reducer", reducer)):
+        check(name, function, Callable, f"callable ({_ORDER})")
+        check(
+            name,
+            function,
+            object,
+            "a plain function: nobody awaits it, and a generator cannot be sent back "
+            "(call asyncio.run in it; return a list instead of yielding)",
+            lambda function: not _is_lazy(function),
+        )
+    if not (_accepts(mapper, 1) and _accepts(reducer, 2)):
+        raise InputTypeError(
+            f"the mapper must take one argument, a partition, and the reducer two, values of the "
+            f"mapper; these are {_shown(mapper)} and {_shown(reducer)}; {_ORDER}"
+        )
 
 
 def options(
@@ -69,69 +81,67 @@ def options(
     Raises:
         InputError: one cannot.
     """
-    if isinstance(fan_in, bool) or not isinstance(fan_in, int):
-        raise InputTypeError(f"fan_in must be a whole number, not {fan_in!r:.60}")
-    if fan_in < 2:
-        raise InputError(f"fan_in must be at least 2, not {fan_in}")
-    if isinstance(retry, int):
-        raise InputTypeError(f"retry must be a RetryPolicy; write RetryPolicy(attempts={retry})")
-    if retry is not None and not isinstance(retry, RetryPolicy):
-        raise InputTypeError(f"retry must be a RetryPolicy object, not {retry!r:.60}")
-    _positive("timeout", timeout, "seconds")
-    _positive("max_cost", max_cost, "USD")
-    if checkpoint is not None:
-        if not isinstance(checkpoint, (str, os.PathLike)):
-            raise InputTypeError(
-                f"checkpoint must be the path of a file, not {type(checkpoint).__name__}"
-            )
-        if "://" in os.fspath(checkpoint):
-            raise InputError(f"checkpoint must be a path on this machine, not {checkpoint!r:.80}")
-    if errors not in ("raise", "return"):
-        raise InputError(f"errors must be 'raise' or 'return', not {errors!r:.60}")
-    if progress not in (None, True, False):
-        raise InputTypeError(f"progress must be True, False or None, not {progress!r:.60}")
+    number, path = Real | None, str | os.PathLike | None
+    check("fan_in", fan_in, Integral, "a whole number from 2 up", lambda n: n >= 2)
+    check("retry", retry, RetryPolicy | None, "a RetryPolicy, say RetryPolicy(attempts=3)")
+    check("timeout", timeout, number, "a number of seconds above 0", _is_positive)
+    check("checkpoint", checkpoint, path, "the path of a file on this machine", _is_path)
+    check("errors", errors, str, "'raise' or 'return'", {"raise", "return"}.__contains__)
+    check("max_cost", max_cost, number, "a number of USD above 0", _is_positive)
+    check("progress", progress, bool | None, "True, False or None")
 
 
 def observers(given: Iterable[Observer]) -> list[Observer]:
     """The observers as a list.
 
     Raises:
-        InputTypeError: these are none.
+        InputError: these are none.
     """
-    if callable(given):
-        raise InputTypeError("observers must be a list of callables; write observers=[...]")
-    try:
-        listed = list(given)
-    except TypeError:
-        raise InputTypeError(
-            f"observers must be a list of callables, not {type(given).__name__}"
-        ) from None
+    check("observers", given, Iterable, "a list of callables, observers=[...]")
+    listed = list(given)
     for observer in listed:
-        if not callable(observer):
-            raise InputTypeError(f"an observer must be callable with one event: {observer!r:.60}")
+        check(
+            "an observer",
+            observer,
+            Callable,
+            "a plain function of one event, or an object that is called like one",
+            lambda o: _accepts(o, 1) and not (isinstance(o, type) or _is_lazy(o)),
+        )
     return listed
 
 
-def _positive(name: str, value: object, unit: str) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InputTypeError(f"{name} must be a number of {unit}, not {value!r:.60}")
-    if not value > 0 or math.isinf(value):
-        raise InputError(f"{name} must be a number of {unit} above 0, not {value!r}")
+def _is_positive(number: Any) -> bool:
+    return number is None or 0 < number < math.inf
 
 
-def _accepts(function: Callable[..., Any] | object, count: int) -> bool:
-    """Whether a callable takes so many positional arguments; True if it does not tell."""
+def _is_path(path: str | os.PathLike[str] | None) -> bool:
+    name = "checkpoint" if path is None else os.fsdecode(path)
+    return name != "" and "://" not in name and not os.path.isdir(name)
+
+
+def _is_lazy(function: Any) -> bool:
+    """Whether a function, or an object by its ``__call__``, does nothing when it is called."""
+    tests = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
+    return any(test(part) for part in (function, type(function).__call__) for test in tests)
+
+
+def _signature(function: Any) -> inspect.Signature | None:
+    """The signature (of a decorator, not of what it wraps); None if it does not tell."""
     try:
-        inspect.signature(function).bind(*range(count))  # type: ignore[arg-type]
-    except ValueError:  # builtins without a signature
-        return True
+        return inspect.signature(function, follow_wrapped=False)
+    except (ValueError, TypeError):  # a builtin
+        return None
+
+
+def _accepts(function: Any, count: int) -> bool:
+    """Whether a callable takes so many positional arguments."""
+    signature = _signature(function)
+    try:
+        return signature is None or bool(signature.bind(*range(count)))
     except TypeError:
         return False
-    return True
 
 
-def _shown(function: object) -> str:
+def _shown(function: Any) -> str:
     name = getattr(function, "__name__", type(function).__name__)
-    return f"{name}{inspect.signature(function)}"  # type: ignore[arg-type]
+    return f"{name}{_signature(function) or '(...)'}"

@@ -344,8 +344,7 @@ class Driver:
         if not work.is_merge:
             work = Work(failure.lo, failure.hi, attempts=work.attempts, rung=work.rung)
             if failure.kind in ("result", "memory") and work.hi - work.lo > 1:  # whose fault is it?
-                pieces = self._frontier.pieces(work)
-                self._delay(attempt, pieces, failure.kind, failure, work.attempts)
+                self._delay(attempt, work, self._frontier.pieces(work), failure.kind, failure)
                 return
         again = failure.kind == "memory" or policy.retries_user_error(failure.types)
         self._try_again(attempt, work, failure.kind, failure, again)
@@ -356,7 +355,7 @@ class Driver:
         if others:
             self._failed_event(attempt, work, kind, failure, 0.0)
         elif not work.is_merge and work.hi - work.lo > 1:
-            self._delay(attempt, self._frontier.pieces(work), kind, failure, work.attempts)
+            self._delay(attempt, work, self._frontier.pieces(work), kind, failure)
         else:
             self._try_again(attempt, work, kind, failure, again=True)
 
@@ -383,20 +382,20 @@ class Driver:
         work.attempts += 1
         work.rung += kind == "memory"
         if again and work.attempts < self._job.policy.attempts:
-            self._delay(attempt, [work], kind, failure, work.attempts)
+            self._delay(attempt, work, [work], kind, failure)
         else:
             self._give_up(attempt, work, kind, failure)
 
     def _delay(
         self,
         attempt: _Attempt,
+        failed: Work,
         works: Iterable[Work],
         kind: str,
         failure: AnyFailure,
-        attempts: int,
     ) -> None:
-        delay = 0.0 if kind in _AT_ONCE else self._jitter(max(1, attempts))
-        self._failed_event(attempt, attempt.work, kind, failure, delay)
+        delay = 0.0 if kind in _AT_ONCE else self._jitter(max(1, failed.attempts))
+        self._failed_event(attempt, failed, kind, failure, delay)
         for work in works:
             self._frontier.add_later(work, self._loop.time() + delay)
 

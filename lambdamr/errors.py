@@ -74,7 +74,7 @@ class ThrottledError(LambdamrError):
 
 
 class CostLimitError(LambdamrError):
-    """``max_cost`` would have been passed; what was finished is in the checkpoint, if there is one."""
+    """``max_cost`` would have been passed; what was finished is in the checkpoint, if any."""
 
 
 class CheckpointError(LambdamrError):

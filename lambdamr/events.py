@@ -85,9 +85,10 @@ class TaskAbandoned(TaskEvent):
 
 @dataclass(frozen=True, slots=True)
 class TaskFailed(TaskEvent):
-    """A task failed, or part of one that finished. Tried again after ``delay`` seconds, if not None.
+    """A task failed, or part of one that finished.
 
-    ``failure`` is "mapper", "reducer", "result", "lost", "memory", "timeout", "loading" or "broken".
+    Tried again after ``delay`` seconds, or never (None). ``failure`` is "mapper", "reducer",
+    "result", "lost", "memory", "timeout", "loading" or "broken".
     """
 
     failure: str
@@ -115,6 +116,7 @@ class Observers:
         self._complained: set[int] = set()
 
     def __call__(self, event: Event) -> None:
+        """Tell them."""
         for number, observer in enumerate(self._observers):
             try:
                 observer(event)

@@ -38,6 +38,7 @@ class Work:
 
     @property
     def is_merge(self) -> bool:
+        """Whether values are to be folded, and nothing mapped."""
         return bool(self.items)
 
 

@@ -3,49 +3,50 @@
 Functions of ``__main__``, a notebook or a REPL, closures and lambdas are pickled by value
 (cloudpickle). Functions of modules that are not installed (they lie in the project's folder) are
 pickled by reference, and the source of those modules, and of the local modules that they import,
-goes along.
+goes along. A module that is imported by a computed name is not seen.
 """
 
 from __future__ import annotations
 
-import ast
-import dis
+import contextlib
 import functools
 import importlib.machinery
-import io
 import os
-import site
+import sys
 import sysconfig
 import tokenize
-from collections.abc import Iterator
-from types import CodeType, FunctionType, MethodType, ModuleType
+from collections.abc import Iterable, Iterator
+from types import FunctionType
 from typing import Any
 
-import cloudpickle
-
+from lambdamr import pickler
 from lambdamr.errors import UnpicklableError
 from lambdamr.modules import Source
 from lambdamr.partition import Chunk
 from lambdamr.wire import Buffer, encode
 
 
-def encode_functions(mapper: object, reducer: object) -> bytes:
+def encode_functions(
+    mapper: object, reducer: object, chunk: Chunk | None = None, initial: object = None
+) -> bytes:
     """The frame of the functions of a job, with the local modules they need.
+
+    Args:
+        mapper, reducer: the functions.
+        chunk, initial: what they will meet; the local modules of its classes go along as well: of
+            those of the first partition, and of all elements of a list.
 
     Raises:
         UnpicklableError: names what in the mapper or the reducer cannot be sent.
     """
-    stream = io.BytesIO()
-    pickler = _Pickler(stream, protocol=5)
-    try:
-        pickler.dump((mapper, reducer))
-    except Exception as error:
-        for name, function in (("mapper", mapper), ("reducer", reducer)):
-            if not _pickles(function):
-                raise _unpicklable(name, function, error) from error
-        raise
-    frame = encode((local_sources(pickler.imported), stream.getvalue()))
-    return b"".join(frame)
+    with picklable([("the mapper", mapper), ("the reducer", reducer)]):
+        pickled = pickler.dumps((mapper, reducer))
+    examples = [initial]
+    if chunk is not None:
+        elements = chunk.data if isinstance(chunk.data, (list, tuple)) else ()
+        examples += [chunk.part(0, 1), *set(map(type, elements))]
+    sources = local_sources(pickler.needed_by(mapper, reducer, *examples))
+    return b"".join(encode((sources, pickled)))
 
 
 def encode_chunk(chunk: Chunk) -> list[Buffer]:
@@ -54,14 +55,8 @@ def encode_chunk(chunk: Chunk) -> list[Buffer]:
     Raises:
         UnpicklableError: names the partition, and what in it cannot be sent.
     """
-    try:
-        return encode(chunk, cloudpickle)
-    except Exception as error:
-        last = chunk.npartitions if chunk.length is not None else chunk.first + len(chunk.data)
-        for partition in range(chunk.first, last):
-            if not _pickles(chunk[partition]):
-                raise _unpicklable(f"partition {partition}", chunk[partition], error) from error
-        raise
+    with picklable((f"partition {i}", chunk[i]) for i in chunk.partitions):
+        return encode(chunk, pickler)
 
 
 def encode_initial(initial: object) -> list[Buffer]:
@@ -70,168 +65,152 @@ def encode_initial(initial: object) -> list[Buffer]:
     Raises:
         UnpicklableError: names what cannot be sent.
     """
-    try:
-        return encode(initial, cloudpickle)
-    except Exception as error:
-        raise _unpicklable("initial", initial, error) from error
+    with picklable([("initial", initial)]):
+        return encode(initial, pickler)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Notes the modules that are pickled by reference, and those that code imports when it runs."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.imported: set[str] = set()
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, ModuleType):
-            self.imported.add(obj.__name__)
-        elif isinstance(obj, CodeType):
-            self.imported.update(_imports_of_code(obj))
-        elif isinstance(obj, (type, FunctionType)) and obj.__module__:
-            self.imported.add(obj.__module__)
-        return super().reducer_override(obj)
-
-
-def _imports_of_code(code: CodeType) -> Iterator[str]:
-    wanted: tuple[str, ...] = ()
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "IMPORT_NAME":
-            yield instruction.argval
-            base = instruction.argval
-            yield from (f"{base}.{name}" for name in wanted)
-        elif instruction.opname == "LOAD_CONST" and isinstance(instruction.argval, tuple):
-            wanted = tuple(name for name in instruction.argval if isinstance(name, str))
+# -- local modules -------------------------------------------------------------------------------
 
 
 def local_sources(names: set[str]) -> dict[str, Source]:
     """The sources of those of the modules that are local, and of all local ones they import."""
     sources: dict[str, Source] = {}
-    pending = set(names)
-    while pending:
-        name = pending.pop()
-        parent = name.rpartition(".")[0]
-        if name in sources or (source := _local_source(name)) is None:
-            continue
-        sources[name] = source
-        package = name if source[2] else parent
-        pending.update(filter(None, [parent, *_imports_of_source(source, package)]))
-    return sources
+    seen: set[str] = set()
+    while names := names - seen:
+        seen |= names
+        for name in names:
+            source = _local_source(name)
+            if source is not None:
+                sources[name] = source
+                names = names | _needed(name, source)
+    return dict(sorted(sources.items()))
 
 
-def _imports_of_source(source: Source, package: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source[1], source[0])):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, base] if base else above)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-@functools.cache
-def _installed() -> tuple[str, ...]:
-    """Folders whose modules every worker is expected to have."""
-    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    paths.update([*site.getsitepackages(), site.getusersitepackages(), os.path.dirname(__file__)])
-    return tuple(os.path.join(os.path.realpath(path), "") for path in paths)
+@functools.lru_cache(1024)
+def _needed(name: str, source: Source) -> set[str]:
+    """The modules that a local module may import."""
+    filename, text, folders = source
+    parent = name.rpartition(".")[0]
+    try:
+        code = compile(text, filename, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):  # so it will be in the worker, if it is imported at all
+        return {parent}
+    return {parent, *pickler.imports(code, parent if folders is None else name)}
 
 
 def _local_source(name: str) -> Source | None:
     spec = _find(name)
     if spec is None:
         return None
-    if spec.origin is None:  # a namespace package: it has folders, but no file
-        folders = list(spec.submodule_search_locations or ())
-        local = folders and not any(_is_installed(folder) for folder in folders)
-        return (folders[0], "", True) if local else None
-    if not spec.origin.endswith(".py") or _is_installed(spec.origin):
+    found = spec.submodule_search_locations
+    folders = None if found is None else tuple(found)
+    if any(map(_is_installed, folders or [spec.origin or ""])):
         return None
-    with tokenize.open(spec.origin) as file:
-        return spec.origin, file.read(), spec.submodule_search_locations is not None
-
-
-def _is_installed(path: str) -> bool:
-    return os.path.join(os.path.realpath(path), "").startswith(_installed())
+    if spec.origin is None and folders:  # a namespace package: it has no file
+        return folders[0], "", folders
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    try:
+        with tokenize.open(spec.origin) as file:
+            return spec.origin, file.read(), folders
+    except (OSError, SyntaxError):  # in a zip file, deleted, or not in the encoding it names
+        return None
 
 
 def _find(name: str) -> importlib.machinery.ModuleSpec | None:
-    """Where a module would be imported from; nothing is imported to know it."""
-    parent, _, _ = name.rpartition(".")
-    if name == "__main__" or not name:
+    """Where a module was imported from, or would be; nothing is imported to know it."""
+    if name in ("", "__main__"):
         return None
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__spec__", None)
+    parent, _, last = name.rpartition(".")
     path = None
     if parent:
         above = _find(parent)
-        if above is None or above.submodule_search_locations is None:
+        path = above.submodule_search_locations if above else None
+        if path is None:
             return None
-        path = list(above.submodule_search_locations)
     try:
-        return importlib.machinery.PathFinder.find_spec(name, path)
+        return importlib.machinery.PathFinder.find_spec(last, path)
     except (ImportError, ValueError):
         return None
 
 
+def _is_installed(path: str) -> bool:
+    """Whether every worker is expected to have what lies there, or a version of its own."""
+    path = os.path.join(os.path.realpath(path), "")
+    packages = ("site-packages", "dist-packages")
+    return path.startswith(_installed()) or any(part in packages for part in path.split(os.sep))
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    stdlib = sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")
+    # Python modules next to the shared libraries of an installation: ROOT's are, for example.
+    libraries = filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
+    folders = (*stdlib, *libraries, os.path.dirname(__file__))
+    return tuple(os.path.join(os.path.realpath(folder), "") for folder in folders)
+
+
+# -- what cannot be sent -------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def picklable(named: Iterable[tuple[str, object]]) -> Iterator[None]:
+    """What happens here fails only because one of these values cannot be pickled.
+
+    Raises:
+        UnpicklableError: it failed; names which, and what in it.
+    """
+    try:
+        yield
+    except Exception as error:
+        path, culprit = next((pair for pair in named if not _pickles(pair[1])), ("a value", None))
+        seen: set[int] = set()
+        while id(culprit) not in seen:  # go down, to the innermost part
+            seen.add(id(culprit))
+            for name, part in _parts(culprit).items():
+                if id(part) not in seen and not _pickles(part):
+                    path, culprit = path + name, part
+                    break
+        raise UnpicklableError(
+            f"{path} cannot be sent to a worker: it is a {type(culprit).__name__}, and pickling it "
+            f"says: {error}. Make it inside the function instead, or pass what it is made from."
+        ) from error
+
+
 def _pickles(value: object) -> bool:
     try:
-        cloudpickle.dumps(value, protocol=5)
+        pickler.dumps(value)
     except Exception:
         return False
     return True
 
 
-def _unpicklable(name: str, value: object, error: Exception) -> UnpicklableError:
-    path, culprit = _culprit(name, value)
-    return UnpicklableError(
-        f"{path} cannot be sent to a worker: it is a {type(culprit).__name__}, and pickling it "
-        f"says: {error}. Make it inside the function instead, or pass what it is made from."
-    )
+def _parts(value: Any) -> dict[str, object]:
+    """The parts of a value, by how to get to them."""
+    if isinstance(value, FunctionType):
+        return {f": {name}": part for name, part in references(value).items()}
+    if isinstance(value, dict):
+        return {f"[{key!r:.40}]": part for key, part in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return {f"[{i}]": part for i, part in enumerate(value)}
+    names = [*getattr(value, "__dict__", ()), "__self__", "func", "args", "keywords"]
+    return {f".{name}": getattr(value, name) for name in names if hasattr(value, name)}
 
 
-def _culprit(path: str, value: object, depth: int = 8) -> tuple[str, object]:
-    """The innermost part of a value that does not pickle, and how to get to it."""
-    for name, part in _parts(value) if depth else ():
-        if not _pickles(part):
-            return _culprit(f"{path}{name}", part, depth - 1)
-    return path, value
-
-
-def _parts(value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, MethodType):
-        yield ".__self__", value.__self__
-    elif isinstance(value, functools.partial):
-        yield ".func", value.func
-        yield from ((f" argument {i}", a) for i, a in enumerate(value.args))
-        yield from ((f" argument {k}", a) for k, a in value.keywords.items())
-    elif isinstance(value, FunctionType):
-        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-        for name, cell in cells:
-            try:
-                yield f": the variable {name!r} it closes over", cell.cell_contents
-            except ValueError:  # an empty cell
-                continue
-        for name in global_names(value.__code__):
-            if name in value.__globals__:
-                yield f": the global variable {name!r}", value.__globals__[name]
-        yield from ((f": default {i}", d) for i, d in enumerate(value.__defaults__ or ()))
-    elif isinstance(value, dict):
-        yield from ((f"[{key!r:.40}]", part) for key, part in value.items())
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        yield from ((f"[{i}]", part) for i, part in enumerate(value))
-    elif not isinstance(value, (type, ModuleType)):
-        yield from ((f".{key}", part) for key, part in getattr(value, "__dict__", {}).items())
-
-
-def global_names(code: CodeType) -> Iterator[str]:
-    """The global names that a function, and the functions inside it, read."""
-    seen = set()
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") and instruction.argval not in seen:
-            seen.add(instruction.argval)
-            yield instruction.argval
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from global_names(constant)
+def references(function: FunctionType) -> dict[str, object]:
+    """What a function refers to, by what it is to the function."""
+    code, variables = function.__code__, function.__globals__
+    found = {f"default {i}": value for i, value in enumerate(function.__defaults__ or ())}
+    for name, value in (function.__kwdefaults__ or {}).items():
+        found[f"the default of {name!r}"] = value
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # an empty cell
+            found[f"the variable {name!r} it closes over"] = cell.cell_contents
+    for instruction in pickler.instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") and instruction.argval in variables:
+            found[f"the global variable {instruction.argval!r}"] = variables[instruction.argval]
+    for name, value in function.__dict__.items():
+        found[f"its attribute {name!r}"] = value
+    return found

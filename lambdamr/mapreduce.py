@@ -157,7 +157,7 @@ async def amap_reduce(
         if initial is checks.MISSING:
             raise EmptyDataError("map_reduce() of empty data with no initial value")
         return Outcome(chunk, (initial,)) if errors == "return" else initial
-    functions = encode_functions(mapper, reducer)
+    functions = encode_functions(mapper, reducer, chunk, initial)
     first = None if initial is checks.MISSING else encode_initial(initial)
 
     async with AsyncExitStack() as stack:
@@ -216,10 +216,11 @@ def _open_checkpoint(
     path: str | os.PathLike[str], mapper: object, reducer: object, chunk: Chunk, fan_in: int
 ) -> Checkpoint:
     """The checkpoint of this job and of no other."""
-    identity = {
+    identity: dict[str, object] = {
         "mapper": fingerprint(mapper),
         "reducer": fingerprint(reducer),
-        "data": fingerprint((chunk.data, chunk.length)),
+        "data": fingerprint(chunk.data),
+        "length": chunk.length,
         "npartitions": chunk.npartitions,
         "fan_in": fan_in,
         "python": ".".join(map(str, sys.version_info[:2])),

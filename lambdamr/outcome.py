@@ -16,13 +16,17 @@ class Outcome(Generic[R]):
     """A value, which partitions are in it, and which are not and why.
 
     Attributes:
-        failures: an error for each failure: of one partition, or of the reduction of several,
-            none of which is in the value then.
+        failures: an error for each failure, ascending by partition: of one partition, or of the
+            reduction of several, none of which is in the value then.
     """
 
     _chunk: Chunk
     _values: tuple[R, ...]  # one, or none
     failures: tuple[PartitionError, ...] = ()
+
+    def __post_init__(self) -> None:
+        in_order = sorted(self.failures, key=lambda error: error.lo)
+        object.__setattr__(self, "failures", tuple(in_order))
 
     @property
     def value(self) -> R:

@@ -1,4 +1,4 @@
-"""How fast a job goes, and what follows: how large a task may be, how many at once, what is slow."""
+"""How fast a job goes, and what follows from it: sizes of tasks, how many at once, what is slow."""
 
 from __future__ import annotations
 

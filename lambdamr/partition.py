@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from numbers import Integral
 from typing import Any, Generic, TypeVar
 
+from lambdamr.checks import check
+from lambdamr.chunk import Chunk as Chunk, cut
 from lambdamr.errors import InputError, InputTypeError
 
 T = TypeVar("T")
@@ -30,17 +32,13 @@ class Partitions(Generic[T]):
     __slots__ = ("_elements",)
 
     def __init__(self, elements: Iterable[T]) -> None:
-        if isinstance(elements, (str, bytes)):
+        if isinstance(elements, (str, bytes, dict, set, frozenset)) or hasattr(elements, "columns"):
             raise InputTypeError(
-                f"Partitions({elements!r:.40}) would make one partition of each character; "
-                f"put it in a list: Partitions([...])"
+                f"Partitions of a {type(elements).__name__} would be its characters, keys or "
+                f"columns; pass a list of what is one partition each: Partitions([...])"
             )
-        try:
-            self._elements = tuple(elements)
-        except TypeError:
-            raise InputTypeError(
-                f"Partitions takes an iterable of partitions, not {type(elements).__name__}"
-            ) from None
+        check("elements", elements, Iterable, "an iterable of partitions")
+        self._elements = tuple(elements)
 
     def __len__(self) -> int:
         return len(self._elements)
@@ -55,59 +53,21 @@ class Partitions(Generic[T]):
         return f"Partitions(<{len(self)} elements>)"
 
 
-class Chunk:
-    """Some neighbouring partitions, as they travel to a worker: data, and where it is cut."""
-
-    __slots__ = ("data", "first", "length", "npartitions")
-
-    def __init__(self, data: Any, first: int, length: int | None, npartitions: int) -> None:
-        self.data = data
-        self.first = first  # the number of the first partition in `data`
-        self.length = length  # of all the data; None if each element is a partition
-        self.npartitions = npartitions
-
-    def __getitem__(self, partition: int) -> Any:
-        if self.length is None:
-            return self.data[partition - self.first]
-        base = self._start(self.first)
-        return _slice(self.data, self._start(partition) - base, self._start(partition + 1) - base)
-
-    def part(self, lo: int, hi: int) -> Chunk:
-        """The partitions ``lo <= i < hi``."""
-        if self.length is None:
-            a, b = lo - self.first, hi - self.first
-        else:
-            base = self._start(self.first)
-            a, b = self._start(lo) - base, self._start(hi) - base
-        return Chunk(_slice(self.data, a, b), lo, self.length, self.npartitions)
-
-    def _start(self, partition: int) -> int:
-        assert self.length is not None
-        return partition * self.length // self.npartitions
-
-
 def as_chunk(data: Any, npartitions: int | None) -> Chunk:
     """All of ``data`` as one chunk of ``npartitions``.
 
     Raises:
         InputError: it cannot be cut so.
     """
-    if npartitions is not None:
-        try:
-            npartitions = operator.index(npartitions)
-        except TypeError:
-            raise InputTypeError(
-                f"npartitions must be a whole number, not {npartitions!r:.60}"
-            ) from None
-        if npartitions < 1:
-            raise InputError(f"npartitions must be at least 1, not {npartitions}")
+    count = "a whole number from 1 up"
+    check("npartitions", npartitions, Integral | None, count, lambda n: n is None or n >= 1)
     if isinstance(data, Partitions):
         if npartitions not in (None, len(data)):
             raise InputError(
                 f"npartitions={npartitions}, but data is Partitions with {len(data)} elements, "
                 f"which are not cut again; leave npartitions out"
             )
-        return Chunk(data._elements, 0, None, len(data))
+        return Chunk(data._elements, None, len(data), range(len(data)))
     length = _length(data)
     if npartitions is None:
         npartitions = min(length, DEFAULT_NPARTITIONS)
@@ -116,7 +76,8 @@ def as_chunk(data: Any, npartitions: int | None) -> Chunk:
             f"npartitions={npartitions}, but the data has only {length} elements; "
             f"pass at most that many, or leave npartitions out"
         )
-    return Chunk(data, 0, length, npartitions if length else 0)
+    npartitions = min(int(npartitions), length)
+    return Chunk(data, length, npartitions, range(npartitions))
 
 
 def split(data: Any, npartitions: int | None = None) -> Partitions[Any]:
@@ -131,37 +92,19 @@ def split(data: Any, npartitions: int | None = None) -> Partitions[Any]:
         InputError: ``data`` does not slice, or has fewer elements than ``npartitions``.
     """
     chunk = as_chunk(data, npartitions)
-    return Partitions(chunk[i] for i in range(chunk.npartitions))
+    return Partitions(chunk[i] for i in chunk.partitions)
 
 
 def _length(data: Any) -> int:
-    kind = type(data).__name__
-    if isinstance(data, str):
-        raise InputTypeError(
-            "data is a str, which would be cut into characters; pass a list of strings, "
-            "Partitions([...]) for a file name, or data.encode() to cut bytes"
-        )
-    if isinstance(data, (dict, set, frozenset)):
-        raise InputTypeError(
-            f"data is a {kind}, which has no slices; pass list(data"
-            f"{'.items()' if isinstance(data, dict) else ''}), in an order that you choose"
-        )
     try:
+        if isinstance(data, (str, dict)):  # which have a length, and no slices worth mapping
+            raise TypeError
         length = len(data)
-        _slice(data, 0, 0)
+        cut(data, 0, 0)
     except Exception:
         raise InputTypeError(
             f"data must be a sequence that slices (list, tuple, range, bytes, numpy array, pandas "
-            f"or Arrow table) or Partitions, not {kind}; for an iterator pass list(data)"
+            f"or Arrow table) or Partitions, not {type(data).__name__}; pass list(data), in an "
+            f"order that you choose, or Partitions([data]) to hand it over as it is"
         ) from None
     return length
-
-
-def _slice(data: Any, start: int, stop: int) -> Any:
-    library = type(data).__module__.partition(".")[0]
-    if library == "pandas" and hasattr(data, "iloc"):
-        return data.iloc[start:stop]
-    if library == "pyarrow":
-        return data.slice(start, stop - start)
-    sliced: Sequence[Any] = data[start:stop]
-    return sliced

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 Block: TypeAlias = "tuple[str, tuple[tuple[Any, ...], ...], str]"
-"""How it follows from the block before, the places, and the exception's own lines."""
+"""An exception: what says how it led to the block before, its places, and its own lines."""
 
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 _OURS = __file__.rpartition("remote.py")[0]
-_LONGEST = 200  # frames of one traceback that travel; a recursion error has a thousand
+_LONGEST = 2000  # frames of one traceback that travel; twice what Python's recursion limit allows
 
 
 def take_apart(error: BaseException) -> tuple[Block, ...]:
@@ -30,33 +30,29 @@ def take_apart(error: BaseException) -> tuple[Block, ...]:
         frames = [place for place in _places(current) if not place[0].startswith(_OURS)]
         if len(frames) > _LONGEST:
             frames[_LONGEST // 2 : -_LONGEST // 2] = []
-        own_lines = "".join(traceback.format_exception_only(current))
-        blocks.append((link, tuple(frames), own_lines))
-        if current.__cause__ is not None:
+        # Without its traceback: that leaves its own lines, and the members of a group.
+        own_lines = traceback.format_exception(type(current), current, None, chain=False)
+        blocks.append((link, tuple(frames), "".join(own_lines)))
+        if current.__cause__ is not None or current.__suppress_context__:
             link, current = _CAUSE, current.__cause__
-        elif current.__context__ is not None and not current.__suppress_context__:
-            link, current = _CONTEXT, current.__context__
         else:
-            current = None
+            link, current = _CONTEXT, current.__context__
     return tuple(blocks)
 
 
 def put_together(blocks: tuple[Block, ...]) -> str:
     """The traceback as text, with the source lines that this machine knows."""
     text = ""
-    links = [block[0] for block in blocks[1:]] + [""]
-    for (_, places, own_lines), link in reversed(list(zip(blocks, links, strict=True))):
-        frames = [
-            traceback.FrameSummary(
-                filename, line, name, end_lineno=end_line, colno=column, end_colno=end_column
+    for link, places, own_lines in reversed(blocks):
+        if places:
+            frames = traceback.StackSummary.from_list(
+                traceback.FrameSummary(
+                    filename, line, name, end_lineno=end_line, colno=column, end_colno=end_column
+                )
+                for filename, line, name, (end_line, column, end_column) in places
             )
-            for filename, line, name, (end_line, column, end_column) in places
-        ]
-        text += link
-        if frames:
-            text += "Traceback (most recent call last):\n"
-            text += "".join(traceback.StackSummary.from_list(frames).format())
-        text += own_lines
+            text += "Traceback (most recent call last):\n" + "".join(frames.format())
+        text += own_lines + link
     return text
 
 

@@ -75,7 +75,7 @@ class RetryPolicy:
         if self.straggler_factor is not None and self.straggler_factor < 1:
             raise InputError(f"straggler_factor must be at least 1, not {self.straggler_factor!r}")
         for kind in self.retry_on:
-            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):  # type: ignore[redundant-expr]  # the user may not check types
                 raise InputTypeError(
                     f"retry_on must be a tuple of exception classes, not {kind!r:.60} in it"
                 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import contextlib
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -21,38 +22,22 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         running = False
     else:
         running = True
-    result: T = _Aside(coroutine).result() if running else asyncio.run(coroutine)
-    return result
+    return _run_aside(coroutine) if running else asyncio.run(coroutine)
 
 
-class _Aside:
-    """A coroutine in a thread of its own."""
+def _run_aside(coroutine: Coroutine[Any, Any, T]) -> T:
+    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+    task = runner.get_loop().create_task(coroutine)  # here: from now on it can be cancelled
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._coroutine = coroutine
-        self._loop = asyncio.new_event_loop()
-        self._task: asyncio.Task[Any] | None = None
-        self._thread = threading.Thread(target=self._run, name="lambdamr", daemon=True)
+    def run() -> None:
+        with runner:
+            runner.run(asyncio.wait([task]))
 
-    def result(self) -> Any:
-        self._thread.start()
+    with ThreadPoolExecutor(1, "lambdamr") as thread:
         try:
-            self._thread.join()
+            thread.submit(run).result()
         except KeyboardInterrupt:
-            self._loop.call_soon_threadsafe(self._cancel)
-            self._thread.join()
-            raise
-        assert self._task is not None
-        return self._task.result()
-
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._main())
-
-    async def _main(self) -> None:
-        self._task = asyncio.ensure_future(self._coroutine)
-        await asyncio.wait([self._task])
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has just ended
+                runner.get_loop().call_soon_threadsafe(task.cancel)
+            raise  # when the thread has ended
+    return task.result()

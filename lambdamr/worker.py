@@ -65,7 +65,7 @@ class Worker:
         self._store = store
         self._imports = imports
         self._name = name
-        self._functions: OrderedDict[str, tuple[Sources, Functions]] = OrderedDict()
+        self._functions: OrderedDict[str, tuple[Sources, int, Functions]] = OrderedDict()
         self._cold = True
         self._last: _Evaluation | None = None
 
@@ -104,17 +104,16 @@ class Worker:
 
     def _load(self, task: Task, evaluation: _Evaluation) -> Functions:
         known = self._functions.get(task.functions_id)
-        if known is None:
+        if known is None or _install(known[0]) != known[1]:
             sources, pickled = evaluation.read(task.functions)
             sources = sources if self._imports else {}
-            modules.install(sources)
-            known = self._functions[task.functions_id] = (sources, pickle.loads(pickled))
+            generation = _install(sources)
+            functions = pickle.loads(pickled)
+            known = self._functions[task.functions_id] = (sources, generation, functions)
             if len(self._functions) > _REMEMBERED:
                 self._functions.popitem(last=False)
         self._functions.move_to_end(task.functions_id)
-        sources, functions = known
-        modules.install(sources)  # another job's may have come between
-        return functions
+        return known[2]
 
 
 class _Evaluation:
@@ -233,14 +232,18 @@ class _Evaluation:
         self._own = {}
 
 
+def _install(sources: Sources) -> int:
+    return modules.install(sources) if sources else 0
+
+
 def _encode_any(value: Any) -> list[Buffer]:
-    """Plain pickle where it will do; cloudpickle for classes and functions of ``__main__``."""
+    """Plain pickle where it will do; `pickler` for classes and functions of ``__main__``."""
     try:
         return encode(value)
     except (pickle.PicklingError, AttributeError, TypeError):
-        import cloudpickle
+        from lambdamr import pickler
 
-        return encode(value, cloudpickle)
+        return encode(value, pickler)
 
 
 def _peak_memory() -> int:

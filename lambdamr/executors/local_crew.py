@@ -82,7 +82,9 @@ class Crew:
                     _BOOT,
                     str(theirs.fileno()),
                     os.pathsep.join(
-                        path or os.getcwd() for path in sys.path if isinstance(path, str)
+                        path or os.getcwd()
+                        for path in sys.path
+                        if isinstance(path, str)  # type: ignore[redundant-expr]  # not always
                     ),
                 ],
                 pass_fds=[theirs.fileno(), *self._locks],

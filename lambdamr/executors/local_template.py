@@ -60,7 +60,7 @@ def main(control_fd: int) -> None:
         return
     try:
         _prepare(settings)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  # sys.exit too: the driver has to hear of it
         import traceback
 
         text = "".join(traceback.format_exception(error))
@@ -167,9 +167,10 @@ class _Template:
                 end.close()
             if "numpy.random" in sys.modules:  # or all workers draw the same numbers
                 sys.modules["numpy.random"].seed()
-            serve(socket.socket(fileno=fd), Worker(self._store, str(os.getpid())))
+            with socket.socket(fileno=fd) as connection:
+                serve(connection, Worker(self._store, str(os.getpid())))
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001  # nothing may get back into the template's loop
             import traceback
 
             traceback.print_exc()

@@ -22,6 +22,7 @@ class ProgressBar:
         self._retried = 0
 
     def __call__(self, event: events.Event) -> None:
+        """Show what changed."""
         match event:
             case events.JobStarted():
                 self._bar = self._tqdm(
