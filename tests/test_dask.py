@@ -30,6 +30,13 @@ PROMPT = lambdamr.RetryPolicy(base_delay=0, straggler_factor=None)
 LONG = 30  # seconds; more than any test may take
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _workers_are_always_replaced():
+    """LocalCluster gives up a worker that is just being replaced 15 s after one that died."""
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}):
+        yield
+
+
 def local_cluster(**settings):
     settings = {"n_workers": 2, "threads_per_worker": 1, **settings}
     return distributed.LocalCluster(
@@ -46,7 +53,6 @@ def cluster():
 
 @pytest.fixture
 def client(cluster):
-    cluster.sync(cluster.scheduler.restart if len(cluster.scheduler.workers) < 2 else nothing)
     with distributed.Client(cluster) as client:
         client.wait_for_workers(2, timeout=LONG)
         yield client
@@ -62,10 +68,6 @@ def threads():
     """A client of a cluster whose workers are threads of this process."""
     with local_cluster(processes=False) as cluster, distributed.Client(cluster) as client:
         yield client
-
-
-async def nothing():
-    pass
 
 
 def first_time(marker):
@@ -367,9 +369,15 @@ lambdamr.map_reduce(mapper, max, range(9), executor=lambdamr.DaskExecutor(client
 # -- versions ------------------------------------------------------------------------------------
 
 
-def test_another_version_on_the_workers_breaks_the_job(executor, monkeypatch):
-    monkeypatch.setattr(executors_dask, "_OURS", ("99.0", (3, 99)))
+def test_another_lambdamr_on_the_workers_breaks_the_job(executor, monkeypatch):
+    monkeypatch.setattr(executors_dask, "_OURS", ("99.0", sys.version_info[:2]))
     with pytest.raises(lambdamr.BrokenExecutorError, match=r"99\.0.*Install the same lambdamr"):
+        lambdamr.map_reduce(sum, operator.add, range(10), executor=executor)
+
+
+def test_another_python_on_the_workers_breaks_the_job(executor, monkeypatch):
+    monkeypatch.setattr(executors_dask, "_OURS", (lambdamr.__version__, (3, 99)))
+    with pytest.raises(lambdamr.BrokenExecutorError, match=r"Python.*3, 99.*Install the same"):
         lambdamr.map_reduce(sum, operator.add, range(10), executor=executor)
 
 
@@ -420,10 +428,11 @@ def test_what_is_discarded_is_released(client, executor):
     async def main():
         async with job(executor, lambda p: np.ones(100_000), operator.add, 4) as (pool, run):
             answer = await run(1, 0, 4)
-            kept = await asyncio.to_thread(client.has_what)
-            assert any("item" in key for keys in kept.values() for key in keys)
-            pool.discard(item.ref for item in answer.items)
-            await until(lambda: not any(client.has_what().values()))
+            ref = answer.items[0].ref
+            assert len(await pool.get(ref)) == ref.size
+            assert ref.key in str(await asyncio.to_thread(client.has_what))
+            pool.discard([ref])
+            await until(lambda: ref.key not in str(client.has_what()))
 
     asyncio.run(main())
 
@@ -456,7 +465,8 @@ def test_values_that_died_with_their_worker_are_made_again(client, executor, tmp
     asyncio.run(main())
 
 
-def test_dask_does_not_try_again_what_killed_its_worker(executor, tmp_path):
+def test_dask_is_kept_from_trying_again_what_killed_its_worker(executor, tmp_path):
+    """By itself it would, three times for each attempt; it may have begun the first of them."""
     log = tmp_path / "log"
 
     def mapper(part):
@@ -469,7 +479,7 @@ def test_dask_does_not_try_again_what_killed_its_worker(executor, tmp_path):
         lambdamr.map_reduce(mapper, operator.add, [1], executor=executor, retry=policy)
     assert caught.value.attempts == 2
     assert "died" in str(caught.value)
-    assert Path(log).read_text().count("started") == 2
+    assert 2 <= Path(log).read_text().count("started") <= 4
 
 
 # -- cancelling ----------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ from lambdamr.testing import (
     run,
     schedules,
     simulate,
+    verdict,
+    workloads,
 )
 from lambdamr.wire import Item, Ref, Task
 
@@ -515,9 +517,9 @@ def test_a_story_that_cannot_be_true_is_noticed(story: list[Any], broken: str) -
 
 
 def test_a_schedule_that_fails_says_how_to_repeat_it(monkeypatch: Any) -> None:
-    monkeypatch.setattr(schedules, "reference", lambda *_: (["another value"], []))
-    with pytest.raises(schedules.ScheduleError, match=r"python -m lambdamr.testing --start 0 --s"):
-        schedules.check(0)
+    monkeypatch.setattr(verdict, "reference", lambda *_: (["another value"], []))
+    with pytest.raises(verdict.ScheduleError, match=r"python -m lambdamr.testing --start 0 --s"):
+        verdict.check(0)
 
 
 def test_schedules_differ_and_all_kinds_of_them_occur() -> None:
@@ -533,17 +535,17 @@ def test_schedules_differ_and_all_kinds_of_them_occur() -> None:
 
 
 def test_the_reference_is_the_tree_level_by_level() -> None:
-    add = schedules.Reducer("shape")
-    assert schedules.reference(list("abcde"), 2, add) == (["(((a b) (c d)) e)"], [])
-    assert schedules.reference(list("abcde"), 3, add) == (["(((a b) c) (d e))"], [])
-    assert schedules.reference(["a", schedules._EMPTY, "c"], 2, add) == (["(a c)"], [])
-    assert schedules.reference([schedules._EMPTY], 2, add) == ([], [])
+    add = workloads.Reducer("shape")
+    assert workloads.reference(list("abcde"), 2, add) == (["(((a b) (c d)) e)"], [])
+    assert workloads.reference(list("abcde"), 3, add) == (["(((a b) c) (d e))"], [])
+    assert workloads.reference(["a", workloads.MISSING, "c"], 2, add) == (["(a c)"], [])
+    assert workloads.reference([workloads.MISSING], 2, add) == ([], [])
 
 
 def test_float_sums_of_schedules_depend_on_the_order() -> None:
-    values = [schedules.Mapper("floats")(i) for i in range(40)]
-    add = schedules.Reducer("floats")
-    sums = {tuple(schedules.reference(values, fan_in, add)[0]) for fan_in in (2, 3, 4, 8, 40)}
+    values = [workloads.Mapper("floats")(i) for i in range(40)]
+    add = workloads.Reducer("floats")
+    sums = {tuple(workloads.reference(values, fan_in, add)[0]) for fan_in in (2, 3, 4, 8, 40)}
     assert len(sums) >= 4
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from lambdamr import __version__
 from lambdamr.errors import BrokenExecutorError, InputTypeError
 from lambdamr.retry import Broken, Lost, OutOfMemory, TaskFailed
-from lambdamr.wire import Answer, Buffer, Ref, Task
+from lambdamr.wire import Answer, Buffer, Ref, Task, decode, encode
 from lambdamr.worker import Worker
 
 try:
@@ -98,11 +98,25 @@ class DaskExecutor:
                     f"the Dask scheduler does not answer: {error}. If it lives in an event loop "
                     f"of this thread, which map_reduce(...) stops, await amap_reduce(...) there"
                 ) from error
+            await self._check(client)
             pool = DaskPool(client, self._patience)
             async with pool.listening():
                 yield pool
         finally:
             await client.close()
+
+    async def _check(self, client: Client) -> None:
+        """Are the workers of a Python to which functions can be sent?"""
+        with contextlib.suppress(TimeoutError):  # a worker that is too busy to tell may be
+            async with asyncio.timeout(self._patience):
+                source = "__import__('sys').version_info[:2]"
+                pythons = await client.run(eval, source, on_error="ignore")
+                for address, python in pythons.items():
+                    if python != _OURS[1]:
+                        raise BrokenExecutorError(
+                            f"the Dask worker {address} runs Python {python}, the driver "
+                            f"{_OURS[1]}: functions cannot be sent. {_ADVICE}"
+                        )
 
 
 class DaskPool:
@@ -133,6 +147,8 @@ class DaskPool:
             if self._alarm is not None:
                 self._alarm.cancel()
             self._client.unsubscribe_topic("all")
+            for _ in range(2):  # what was released is told to the scheduler
+                await asyncio.sleep(0)
 
     async def put(self, frame: list[Buffer]) -> Ref:
         """Keep a frame: inline, or with the scheduler, which sends it to workers that need it."""
@@ -162,14 +178,16 @@ class DaskPool:
         refs = [task.functions, task.chunk, task.initial, *(item.ref for item in task.items)]
         inputs = {ref.key: self._kept(ref) for ref in refs if ref and ref.key}
         key = f"lambdamr_{'merge' if task.items else 'map'}-{self._name}-{task.id}"
-        made = self._submit(_evaluate, key, key, _OURS, task, inputs)
+        made = self._submit(_remote("_evaluate"), key, key, _OURS, b"".join(encode(task)), inputs)
         try:
             if await self._end(made) is Answer:
                 return await self._result(made)
-            answer: Answer = await self._result(self._submit(_answer, f"{key}-answer", made))
+            answer: Answer = await self._result(
+                self._submit(_remote("_answer"), f"{key}-answer", made)
+            )
             for item in answer.items:
                 if item.ref and (name := item.ref.key):
-                    kept = self._submit(_item, name, name, made, item.lo, item.hi)
+                    kept = self._submit(_remote("_item"), name, name, made, item.lo, item.hi)
                     self._values[name] = [kept]
             return answer
         finally:
@@ -189,7 +207,7 @@ class DaskPool:
     def _submit(self, function: Callable[..., Any], key: str, *arguments: Any) -> Kept:
         if self._broken:
             raise Broken(self._broken)
-        priority = 1 if function in (_answer, _item) else 0  # somebody waits for these
+        priority = 0 if function is _remote("_evaluate") else 1  # others wait for the others
         try:
             return self._client.submit(function, *arguments, key=key, priority=priority)
         except RuntimeError as error:  # it is closed
@@ -265,6 +283,24 @@ class DaskPool:
 
 # -- in the workers ------------------------------------------------------------------------------
 
+
+@functools.cache
+def _remote(name: str) -> Callable[..., Any]:
+    """A function of this module, as one that travels by value.
+
+    A function or an argument that refers to lambdamr would break the connection of a worker that
+    has no lambdamr, and with it all that the worker has to do for others.
+    """
+
+    async def call(*arguments: Any) -> Any:
+        import importlib
+
+        module = importlib.import_module("lambdamr.executors.dask")
+        return await getattr(module, name)(*arguments)
+
+    return call
+
+
 _Inputs: TypeAlias = dict[str, list[bytes]]
 _Frames: TypeAlias = dict[str, bytes]
 
@@ -283,12 +319,13 @@ class _Made:
 
 
 async def _evaluate(
-    key: str, theirs: tuple[Any, ...], task: Task, inputs: _Inputs
+    key: str, theirs: tuple[Any, ...], message: bytes, inputs: _Inputs
 ) -> Answer | _Made:
     if theirs != _OURS:
         raise Broken(
             f"a Dask worker has lambdamr and Python {_OURS}, the driver has {theirs}. {_ADVICE}"
         )
+    task: Task = decode(message)
     answer, frames = await (await _seats()).evaluate(key, task, inputs)
     return _Made(task, inputs, answer, frames) if frames else answer
 

@@ -30,6 +30,7 @@ from lambdamr.testing.clock import (
     VirtualClockLoop as VirtualClockLoop,
     run as run,
 )
+from lambdamr.testing.executor import SimulatedExecutor as SimulatedExecutor
 from lambdamr.testing.faults import (
     Break as Break,
     Crash as Crash,
@@ -47,11 +48,7 @@ from lambdamr.testing.faults import (
     Twice as Twice,
 )
 from lambdamr.testing.ledger import Ledger as Ledger
-from lambdamr.testing.pool import (
-    Invocation as Invocation,
-    SimulatedExecutor as SimulatedExecutor,
-    SimulatedPool as SimulatedPool,
-)
+from lambdamr.testing.pool import Invocation as Invocation, SimulatedPool as SimulatedPool
 from lambdamr.testing.simulation import (
     PromiseError as PromiseError,
     Simulation as Simulation,

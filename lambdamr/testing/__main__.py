@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from lambdamr.testing.schedules import ScheduleError, check
+from lambdamr.testing.verdict import ScheduleError, check
 
 _BATCH = 100  # seeds that a process does at once
 
@@ -28,13 +28,11 @@ def main() -> int:
     endings: collections.Counter[str] = collections.Counter()
     failed = 0
     with concurrent.futures.ProcessPoolExecutor(options.processes) as processes:
-        running = iter(processes.map(_run, batches))
-        for ended, failures in running:
+        for ended, failures in processes.map(_run, batches):
             endings.update(ended)
             failed += len(failures)
-            for failure in failures:
-                sys.stdout.write(f"{failure}\n")
-                sys.stdout.flush()
+            sys.stdout.writelines(f"{failure}\n" for failure in failures)
+            sys.stdout.flush()
             if failed >= options.failures:
                 processes.shutdown(cancel_futures=True)
                 break

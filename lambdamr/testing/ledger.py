@@ -83,6 +83,8 @@ class Ledger:
             self._complain("the same partitions are under way twice", event)
         self._seen.add(event.task)
         self._running[event.task] = event
+        if event.kind == "merge" and event.attempt == 1:  # of the root: with `initial`, another one
+            self._attempts_spent[span] = 0
         self._spans[span] += 1
         self._copies[span] += event.speculative
         if len(self._running) > max(1, self._capacity()):

@@ -14,9 +14,10 @@ from lambdamr.errors import InputError
 from lambdamr.mapreduce import amap_reduce
 from lambdamr.retry import RetryPolicy
 from lambdamr.testing import clock
+from lambdamr.testing.executor import SimulatedExecutor
 from lambdamr.testing.faults import Rates, Script
 from lambdamr.testing.ledger import Ledger
-from lambdamr.testing.pool import Invocation, SimulatedExecutor, SimulatedPool
+from lambdamr.testing.pool import Invocation, SimulatedPool
 
 
 class PromiseError(AssertionError):

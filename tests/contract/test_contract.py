@@ -5,12 +5,13 @@ import os
 import tempfile
 from pathlib import Path
 
+import dask
 import distributed
 import pytest
 from suite import ExecutorContract
 
 import lambdamr
-from lambdamr.executors import dask, local
+from lambdamr.executors import dask as executors_dask, local
 
 
 class TestInline(ExecutorContract):
@@ -38,12 +39,14 @@ class TestLocal(ExecutorContract):
 
 
 class TestDask(ExecutorContract):
-    inline = dask.INLINE
+    inline = executors_dask.INLINE
 
     @pytest.fixture(scope="class")
     @classmethod
     def client(cls):
         with (
+            # Or it gives up a worker that is just being replaced 15 s after one that died.
+            dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}),
             distributed.LocalCluster(
                 n_workers=2,
                 threads_per_worker=1,

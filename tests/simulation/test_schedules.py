@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from lambdamr.testing.schedules import ScheduleError, check
+from lambdamr.testing.verdict import ScheduleError, check
 
 SCHEDULES = 10_000
 BATCH = 100
