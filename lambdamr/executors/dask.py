@@ -367,7 +367,10 @@ class _Seats(WorkerPlugin):
         self._busy: dict[str, _Seat] = {}
 
     async def evaluate(self, key: str, task: Task, inputs: _Inputs) -> tuple[Answer, _Frames]:
-        seat = self._busy[key] = self._idle.pop() if self._idle else _Seat(get_worker().address)
+        worker = get_worker()
+        if worker.state.tasks[key].state == "cancelled":  # before it is listed here
+            raise Lost("it was cancelled")
+        seat = self._busy[key] = self._idle.pop() if self._idle else _Seat(worker.address)
         try:
             done = await seat.evaluate(task, inputs)
         except BaseException:
