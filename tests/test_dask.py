@@ -377,7 +377,7 @@ def test_another_lambdamr_on_the_workers_breaks_the_job(executor, monkeypatch):
 
 def test_another_python_on_the_workers_breaks_the_job(executor, monkeypatch):
     monkeypatch.setattr(executors_dask, "_OURS", (lambdamr.__version__, (3, 99)))
-    with pytest.raises(lambdamr.BrokenExecutorError, match=r"Python.*3, 99.*Install the same"):
+    with pytest.raises(lambdamr.BrokenExecutorError, match="functions cannot be sent"):
         lambdamr.map_reduce(sum, operator.add, range(10), executor=executor)
 
 

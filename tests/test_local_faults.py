@@ -638,6 +638,10 @@ def large(partition):
 
 def one(partition):
     return 1
+import signal
+for number in (signal.SIGHUP, signal.SIGQUIT):  # nohup and "&" of a shell leave them ignored
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
 

@@ -23,7 +23,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from lambdamr.executors.local_store import LOCK, LocalStore, remove_folders
+from lambdamr.executors.local_store import LOCK, LocalStore, remove_folder, remove_folders
 from lambdamr.executors.local_template import LENGTH, ORDER, CrewSettings
 from lambdamr.retry import Broken, Lost, TaskFailed
 
@@ -342,7 +342,7 @@ def _remove_unlocked(folder: str) -> None:
     lock = _open_lock(folder)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove_folders([folder])
+        remove_folder(folder)  # once: by now another may have it
     finally:
         os.close(lock)
 

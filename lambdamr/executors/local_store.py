@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 
 from lambdamr.wire import Buffer, Task, frame_size
+
+_TRIES = 100
 
 LOCK = "lock"
 """The file in a folder that its users hold locked."""
@@ -93,9 +96,24 @@ def _write(path: str, frame: list[Buffer]) -> str:
 
 
 def remove_folders(folders: list[str]) -> None:
-    """Remove the folders of a store and all that is in them."""
+    """Remove the folders of a store, which are ours, and all that is in them."""
     for folder in folders:
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(folder):
-                os.unlink(os.path.join(folder, name))
-            os.rmdir(folder)
+        for _ in range(_TRIES):
+            try:
+                remove_folder(folder)
+                break
+            except OSError as error:  # a driver that sweeps made a lock in it just now
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+
+
+def remove_folder(folder: str) -> None:
+    """Remove a folder and all that is in it, if it is there.
+
+    Raises:
+        OSError: something was put into it meanwhile.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)

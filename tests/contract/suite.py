@@ -803,6 +803,21 @@ class ExecutorContract:
 
         asyncio.run(main())
 
+    def test_a_get_that_is_cancelled_disturbs_no_other(self, executor):
+        async def main():
+            async with executor.open() as pool:
+                frames = [bytes([i]) * 200_000 for i in range(4)]
+                refs = [await pool.put([frame]) for frame in frames]
+                for turns in range(20):
+                    gets = [asyncio.create_task(pool.get(ref)) for ref in refs]
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    gets[0].cancel()
+                    got = await asyncio.gather(*gets, return_exceptions=True)
+                    assert list(map(bytes, got[1:])) == frames[1:]
+
+        asyncio.run(main())
+
     @pytest.mark.parametrize("size", [10, 100_000])
     def test_a_task_stops_after_its_budget_and_answers_with_what_it_has(self, executor, size):
         async def main():
@@ -831,6 +846,19 @@ class ExecutorContract:
                     (item,) = answer.items
                     assert identical(await job.value(item), np.full(size, 120))
                 assert identical(await job.value(left.items[0]), np.full(size, 28))
+
+        asyncio.run(main())
+
+    @pytest.mark.parametrize("size", [10, 100_000])
+    def test_copies_of_a_task_keep_their_values_apart(self, executor, size):
+        async def main():
+            async with opened(executor, lambda p: np.full(size, p[0]), operator.iadd, 16) as job:
+                slow, fast = await asyncio.gather(job.map(0, 8), job.map(0, 8))
+                folds = await asyncio.gather(job.fold(slow.items), job.fold(slow.items))
+                for given_up, kept in ((slow, fast), folds):
+                    job.pool.discard(item.ref for item in given_up.items)
+                    (item,) = kept.items
+                    assert identical(await job.value(item), np.full(size, 28))
 
         asyncio.run(main())
 
@@ -915,6 +943,26 @@ class ExecutorContract:
                 async with asyncio.timeout(HANG / 2):
                     answers = await asyncio.gather(*(job.map(i, i + 1) for i in range(1, 9)))
                 assert [await job.value(answer.items[0]) for answer in answers] == [*range(1, 9)]
+
+        asyncio.run(main())
+
+    def test_a_task_can_be_cancelled_at_any_moment(self, executor):
+        self.needs("interrupts")
+
+        async def main():
+            async with opened(executor, lambda p: time.sleep(HANG), operator.add, 16) as job:
+                for moment in range(20):
+                    task = asyncio.create_task(job.map(0, 1))
+                    await asyncio.wait([task], timeout=0.002 * moment)
+                    task.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+            async with (
+                asyncio.timeout(HANG / 2),
+                opened(executor, lambda p: p[0], operator.add, 16) as job,
+            ):
+                answers = await asyncio.gather(*(job.map(i, i + 1) for i in range(8)))
+                assert [await job.value(answer.items[0]) for answer in answers] == [*range(8)]
 
         asyncio.run(main())
 
