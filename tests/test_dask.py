@@ -465,6 +465,32 @@ def test_values_that_died_with_their_worker_are_made_again(client, executor, tmp
     asyncio.run(main())
 
 
+def test_a_value_is_got_although_workers_die_while_they_make_it_again(client, executor, tmp_path):
+    log = tmp_path / "log"
+
+    def mapper(part):
+        with open(log, "a") as file:
+            file.write("started\n")
+        time.sleep(0.5)
+        return np.full(50_000, part[0])
+
+    def kill():
+        for process in client.run(os.getpid).values():
+            os.kill(process, signal.SIGKILL)
+
+    async def main():
+        async with job(executor, mapper, operator.iadd, 8) as (pool, run):
+            (item,) = (await run(1, 3, 4)).items
+            await asyncio.to_thread(kill)
+            getting = [asyncio.create_task(pool.get(item.ref)) for _ in range(2)]
+            await until(lambda: log.read_text().count("started") == 2)
+            await asyncio.to_thread(kill)
+            for frame in await asyncio.gather(*getting):
+                assert (decode(frame) == 3).all()
+
+    asyncio.run(main())
+
+
 def test_dask_is_kept_from_trying_again_what_killed_its_worker(executor, tmp_path):
     """By itself it would, three times for each attempt; it may have begun the first of them."""
     log = tmp_path / "log"

@@ -52,6 +52,9 @@ _ADVICE = "Install the same lambdamr and Python where the driver, the scheduler 
 class DaskExecutor:
     """Runs tasks on the workers of a Dask cluster.
 
+    The scheduler keeps the data and the functions that it hands out until the job ends, so that it
+    can make lost values again: of much data, hand out the names of the files.
+
     Args:
         client: a `distributed.Client` that is connected, synchronous or not, in any event loop or
             thread. It says where the cluster is and how to talk to it; nothing is run on it.
@@ -93,12 +96,12 @@ class DaskExecutor:
         try:
             try:
                 await client
+                await self._check(client)
             except (OSError, ImportError) as error:
                 raise BrokenExecutorError(
                     f"the Dask scheduler does not answer: {error}. If it lives in an event loop "
                     f"of this thread, which map_reduce(...) stops, await amap_reduce(...) there"
                 ) from error
-            await self._check(client)
             pool = DaskPool(client, self._patience)
             async with pool.listening():
                 yield pool
@@ -131,8 +134,9 @@ class DaskPool:
         self._name = secrets.token_hex(8)
         self._puts = 0
         self._values: dict[str, list[Kept]] = {}
-        self._awaited: dict[Any, Kept] = {}
-        self._killed: dict[Any, str] = {}  # which of them, and the worker that died
+        self._running: dict[Any, Kept] = {}  # tasks, by their keys in Dask
+        self._killed: dict[Any, str] = {}  # the worker that died while it ran the task
+        self._awaited: dict[object, Kept] = {}
         self._broken = ""
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -179,8 +183,11 @@ class DaskPool:
         inputs = {ref.key: self._kept(ref) for ref in refs if ref and ref.key}
         key = f"lambdamr_{'merge' if task.items else 'map'}-{self._name}-{task.id}"
         made = self._submit(_remote("_evaluate"), key, key, _OURS, b"".join(encode(task)), inputs)
+        self._running[key] = made
         try:
-            if await self._end(made) is Answer:
+            kind = await self._end(made)
+            del self._running[key]  # from now on Dask may do it again, to recover its values
+            if kind is Answer:
                 return await self._result(made)
             answer: Answer = await self._result(
                 self._submit(_remote("_answer"), f"{key}-answer", made)
@@ -191,6 +198,7 @@ class DaskPool:
                     self._values[name] = [kept]
             return answer
         finally:
+            self._running.pop(key, None)
             made.release()  # which cancels it, if it is not done
 
     async def recover(self, task: Task) -> Answer | None:
@@ -215,11 +223,12 @@ class DaskPool:
 
     async def _end(self, future: Kept) -> type | None:
         """Wait for it; what it is (None: Dask does not know)."""
-        self._awaited[future.key] = future
+        waiter = object()
+        self._awaited[waiter] = future
         try:
             error = await future.exception()
         finally:
-            del self._awaited[future.key]
+            del self._awaited[waiter]
         if future.status != "finished":
             raise self._failure(future, error)
         return future.type
@@ -254,9 +263,9 @@ class DaskPool:
             return
         if not message.get("expected", True):  # Dask would try again; that is the core's to decide
             for key in message["processing-tasks"]:
-                if key in self._awaited:
+                if key in self._running:
                     self._killed[key] = message["worker"]
-                    await self._client.cancel([self._awaited[key]])
+                    await self._client.cancel([self._running[key]])
         await self._count_threads()
 
     async def _count_threads(self) -> None:
@@ -403,6 +412,7 @@ class _Seat(threading.Thread):
         # An inproc worker lives in the process of the driver, which has all modules.
         self._worker = Worker(self, address, imports=not address.startswith("inproc:"))
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._left = False
         self._inputs: _Inputs = {}
         self._frames: _Frames = {}
         self.start()
@@ -414,26 +424,29 @@ class _Seat(threading.Thread):
         return asyncio.wrap_future(self._done)
 
     def leave(self) -> None:
-        """Wait for it no longer, and stop it as soon as it runs Python code."""
+        """Wait for it no longer, and end it as soon as it runs Python code."""
+        if self._left:
+            return
+        self._left = True
         self._done.cancel()
         ident = ctypes.c_ulong(self.ident or 0)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(_Left))
         self._orders.put(None)
 
     def run(self) -> None:
-        with contextlib.suppress(_Left, concurrent.futures.InvalidStateError):
+        with contextlib.suppress(_Left):
             while order := self._orders.get():
                 order()
 
     def _evaluate(self, task: Task, inputs: _Inputs) -> None:
         self._inputs = inputs
-        try:
-            answer = self._worker.evaluate(task)
-        except BaseException as error:  # noqa: BLE001  # SystemExit would end the Dask worker
-            self._done.set_exception(Lost(f"the worker raised {error!r}"))
-            return
-        frames, self._frames, self._inputs = self._frames, {}, {}
-        self._done.set_result((answer, frames))
+        with contextlib.suppress(concurrent.futures.InvalidStateError):  # nobody waits for it
+            try:
+                answer = self._worker.evaluate(task)
+                frames, self._frames, self._inputs = self._frames, {}, {}
+                self._done.set_result((answer, frames))
+            except BaseException as error:  # noqa: BLE001  # SystemExit would end the Dask worker
+                self._done.set_exception(Lost(f"the worker raised {error!r}"))
         self._worker.forget()
 
     def read(self, key: str) -> Buffer:
