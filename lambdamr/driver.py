@@ -14,10 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from lambdamr import events, retry
-from lambdamr.checkpoint import Checkpoint
 from lambdamr.errors import BrokenExecutorError, CostLimitError, PartitionError, ThrottledError
 from lambdamr.executor import Pool
 from lambdamr.failures import describe, partition_error
@@ -25,6 +24,9 @@ from lambdamr.frontier import Frontier, Work
 from lambdamr.pace import Pace
 from lambdamr.partition import Chunk
 from lambdamr.wire import Answer, Buffer, Failure, Item, Ref, Task
+
+if TYPE_CHECKING:
+    from lambdamr.checkpoint import Checkpoint
 
 MOSTLY_DONE = 0.75
 """Stragglers are looked for when so much of the partitions is done."""
@@ -161,7 +163,10 @@ class Driver:
     async def _step(self) -> None:
         """Start what can be started, wait until something happens, and settle it."""
         next_time = self._frontier.wake(self._loop.time())
-        while self._may_start() and (work := self._frontier.take(self._largest())):
+        while self._may_start():
+            largest = self._pace.largest_task(self._frontier.unmapped, self._seats())
+            if (work := self._frontier.take(largest)) is None:
+                break
             self._start(work)
         if self._may_start():
             next_time = min(next_time, self._copy_stragglers())
@@ -175,9 +180,6 @@ class Driver:
 
     def _seats(self) -> int:
         return int(max(1, min(self._pace.limit, self._pool.capacity)))
-
-    def _largest(self) -> int:
-        return self._pace.largest_task(self._frontier.unmapped, self._seats(), self._running)
 
     def _may_start(self) -> bool:
         """Whether a seat is free, and one more task is within ``max_cost``."""
@@ -285,6 +287,8 @@ class Driver:
             if attempt.task.cancelled():
                 raise retry.Lost("the engine cancelled it")
             answer, failure = attempt.task.result(), None
+            if not (answer.items or answer.failure):
+                raise retry.Lost("the worker answered nothing")
         except retry.TaskFailed as error:
             answer, failure = None, error
         if attempt not in copies:  # abandoned
@@ -330,7 +334,7 @@ class Driver:
             spans.append((answer.failure.lo, answer.failure.hi))
         lo = work.lo
         for start, end in [*sorted(spans), (work.hi, work.hi)]:
-            self._frontier.add(Work(lo, start, attempts=work.attempts, rung=work.rung))
+            self._frontier.add(Work(lo, start))
             lo = end
         for item in answer.items:
             self._frontier.finish(item)
@@ -342,7 +346,8 @@ class Driver:
             self._failed_event(attempt, work, "loading", failure, None)
             raise BrokenExecutorError(describe(failure))
         if not work.is_merge:
-            work = Work(failure.lo, failure.hi, attempts=work.attempts, rung=work.rung)
+            if work.hi - work.lo > 1:
+                work = Work(failure.lo, failure.hi)
             if failure.kind in ("result", "memory") and work.hi - work.lo > 1:  # whose fault is it?
                 self._delay(attempt, work, self._frontier.pieces(work), failure.kind, failure)
                 return
@@ -373,7 +378,8 @@ class Driver:
             ) from failure
         if not others:
             work.throttles += 1
-            self._frontier.add_later(work, now + self._jitter(work.throttles))
+            wait = max(self._pool.latency, self._jitter(work.throttles))
+            self._frontier.add_later(work, now + wait)
 
     def _try_again(
         self, attempt: _Attempt, work: Work, kind: str, failure: AnyFailure, again: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lambdamr import errors, retry
-from lambdamr.remote import put_together
+from lambdamr.travel.tracebacks import put_together
 from lambdamr.wire import Failure, decode
 
 _KINDS: dict[str, tuple[type[errors.PartitionError], str]] = {

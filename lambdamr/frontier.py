@@ -25,7 +25,10 @@ PIECES = 8
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """A piece of work until it is done: a range of partitions to map, or values to fold."""
+    """A piece of work until it is done: a range of partitions to map, or values to fold.
+
+    Only what cannot be made smaller has failed attempts: a partition, or a fold.
+    """
 
     lo: int
     hi: int
@@ -95,7 +98,7 @@ class Frontier:
         self.unmapped -= work.hi - work.lo
         size = node_size(work.lo, min(most, work.hi - work.lo), self.npartitions, self.fan_in)
         middle = work.lo + size
-        self.add(Work(middle, work.hi, attempts=work.attempts, rung=work.rung))
+        self.add(Work(middle, work.hi))
         work.hi = middle
         return work
 
@@ -105,7 +108,7 @@ class Frontier:
         lo = work.lo
         while lo < work.hi:
             hi = lo + node_size(lo, min(most, work.hi - lo), self.npartitions, self.fan_in)
-            yield Work(lo, hi, attempts=work.attempts, rung=work.rung)
+            yield Work(lo, hi)
             lo = hi
 
     # -- values ----------------------------------------------------------------------------------

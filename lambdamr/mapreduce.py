@@ -6,23 +6,23 @@ import hashlib
 import importlib
 import inspect
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from lambdamr import checks, events, sync
-from lambdamr.checkpoint import Checkpoint
 from lambdamr.driver import Driver, Job
 from lambdamr.errors import BrokenExecutorError, EmptyDataError
 from lambdamr.executor import Executor, resolve
-from lambdamr.fingerprint import fingerprint
-from lambdamr.functions import encode_chunk, encode_functions, encode_initial
 from lambdamr.outcome import Outcome
 from lambdamr.partition import Chunk, as_chunk
 from lambdamr.retry import RetryPolicy, TaskFailed
+from lambdamr.travel.functions import encode_chunk, encode_functions, encode_initial
 from lambdamr.wire import decode
+
+if TYPE_CHECKING:
+    from lambdamr.checkpoint import Checkpoint
 
 R = TypeVar("R")
 
@@ -168,7 +168,7 @@ async def amap_reduce(
         stack.enter_context(_a_broken_pool_ends_the_job())
         pool = await stack.enter_async_context(engine.open())
         job = Job(
-            id=secrets.token_hex(8),
+            id=os.urandom(8).hex(),
             executor=type(engine).__name__,
             chunk=chunk,
             fan_in=fan_in,
@@ -216,6 +216,9 @@ def _open_checkpoint(
     path: str | os.PathLike[str], mapper: object, reducer: object, chunk: Chunk, fan_in: int
 ) -> Checkpoint:
     """The checkpoint of this job and of no other."""
+    from lambdamr.checkpoint import Checkpoint
+    from lambdamr.travel.fingerprint import fingerprint
+
     identity: dict[str, object] = {
         "mapper": fingerprint(mapper),
         "reducer": fingerprint(reducer),

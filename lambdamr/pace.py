@@ -34,6 +34,7 @@ class Pace:
     mapped: int = 0  # partitions
     cost: float = 0.0  # USD
     limit: float = math.inf  # of concurrency, by what the engine lets us
+    _first_share: int = 0  # partitions of a task, while nothing is known
     _tasks: int = 0
     _wall: float = 0.0  # seconds of all map tasks
     _storing: float = 0.0  # seconds of all tasks
@@ -65,15 +66,16 @@ class Pace:
         budget = max(BUDGET_LATENCIES * self.latency, BUDGET_STORINGS * self._storing_of_task)
         return min(budget, self.timeout or math.inf)
 
-    def largest_task(self, unmapped: int, seats: int, running: int) -> int:
+    def largest_task(self, unmapped: int, seats: int) -> int:
         """How many partitions the next task may have: few tasks, but balanced ones.
 
-        While nothing is known, all partitions go to the free seats at once (a task that takes
-        too long stops after its budget); then tasks get smaller as the end comes near, unless
-        their values are so large that storing them would take longer.
+        While nothing is known, each seat gets an equal share (a task that takes too long stops
+        after its budget); then tasks get smaller as the end comes near, unless their values are
+        so large that storing them would take longer.
         """
         if not self.mapped:
-            return math.ceil(unmapped / (seats - running))
+            self._first_share = self._first_share or math.ceil(unmapped / seats)
+            return self._first_share
         worth_storing = min(unmapped / seats, BUDGET_STORINGS * self._storing_of_task / self._mean)
         worth_sending = self.latency / self._mean
         share = max(unmapped / (2 * seats), worth_storing, worth_sending)

@@ -9,8 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from lambdamr import modules
-from lambdamr.remote import take_apart
+from lambdamr.travel import modules
+from lambdamr.travel.tracebacks import take_apart
 from lambdamr.tree import EMPTY, Fold, FoldError
 from lambdamr.wire import (
     Answer,
@@ -241,7 +241,7 @@ def _encode_any(value: Any) -> list[Buffer]:
     try:
         return encode(value)
     except (pickle.PicklingError, AttributeError, TypeError):
-        from lambdamr import pickler
+        from lambdamr.travel import pickler
 
         return encode(value, pickler)
 

@@ -21,9 +21,9 @@ import pytest
 import lambdamr
 from lambdamr import events
 from lambdamr.executors import dask as executors_dask
-from lambdamr.functions import encode_chunk, encode_functions
 from lambdamr.partition import as_chunk
 from lambdamr.retry import Lost
+from lambdamr.travel.functions import encode_chunk, encode_functions
 from lambdamr.wire import Answer, Task, decode
 
 PROMPT = lambdamr.RetryPolicy(base_delay=0, straggler_factor=None)

@@ -27,7 +27,7 @@ from lambdamr import (
     amap_reduce,
     events,
 )
-from lambdamr.retry import Broken, Lost
+from lambdamr.retry import Broken, Lost, Throttled
 from lambdamr.testing import (
     Break,
     Crash,
@@ -114,6 +114,13 @@ def test_a_thousand_workers_get_a_partition_each() -> None:
     simulation = job(pool={"workers": 1000})
     assert simulation.value == SHAPE
     assert [(i.lo, i.hi) for i in simulation.invocations[:-1]] == [(i, i + 1) for i in range(8)]
+
+
+@pytest.mark.parametrize(("workers", "n", "seconds"), [(50, 2000, 0.5), (1000, 3000, 5)])
+def test_the_first_tasks_are_equal_shares(workers: int, n: int, seconds: float) -> None:
+    pool = {"workers": workers, "seconds": seconds, "latency": 1e-3}
+    simulation = job(n=n, pool=pool)
+    assert simulation.seconds < 1.1 * n * seconds / workers
 
 
 def test_workers_that_come_during_the_job_are_used() -> None:
@@ -354,6 +361,16 @@ def test_an_engine_that_refuses_everything_is_an_error_when_patience_ends() -> N
     assert 60 < simulation.seconds < 60 + 5 + 1
 
 
+@pytest.mark.timeout(20)  # or it spins
+def test_an_engine_that_refuses_at_once_is_not_asked_without_a_pause() -> None:
+    class Full(SimulatedPool):
+        async def run(self, task: Task) -> Answer:
+            raise Throttled("no room")
+
+    simulation = odd(OddExecutor(Full), retry=RetryPolicy(base_delay=0, patience=1.0))
+    assert isinstance(simulation.error, ThrottledError)
+
+
 def test_an_answer_now_and_then_is_enough_for_patience() -> None:
     def mostly_full(task: Task, nth: int) -> Fault | None:
         return Throttle() if nth <= 5 else None
@@ -436,6 +453,17 @@ def test_a_task_that_the_engine_cancels_is_lost_and_tried_again() -> None:
     simulation = odd(OddExecutor(OddPool, asyncio.CancelledError()))
     assert simulation.value == SHAPE
     assert "the engine cancelled it" in of(simulation, events.TaskFailed)[0].message
+
+
+def test_a_worker_that_answers_nothing_spends_attempts() -> None:
+    class Silent(SimulatedPool):
+        async def run(self, task: Task) -> Answer:
+            answer = await super().run(task)
+            return answer if task.items else Answer((), task.lo)
+
+    simulation = odd(OddExecutor(Silent))
+    assert isinstance(simulation.error, WorkerLostError)
+    assert "answered nothing" in str(simulation.error)
 
 
 @pytest.mark.parametrize("timeout", [None, 100])

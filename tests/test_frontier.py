@@ -112,12 +112,11 @@ def test_a_task_is_at_most_as_large_as_asked_and_starts_and_ends_where_nodes_do(
 ) -> None:
     frontier = Frontier(npartitions, fan_in)
     lo = data.draw(st.integers(0, npartitions - 1))
-    frontier.add(Work(lo, npartitions, attempts=2, rung=1))
+    frontier.add(Work(lo, npartitions))
     at = lo
     while work := frontier.take(most):
         assert work.lo == at
         assert 1 <= work.hi - work.lo <= max(1, most)
-        assert (work.attempts, work.rung) == (2, 1)
         assert len(mapped(work, npartitions, fan_in)) == 1  # one value
         at = work.hi
     assert at == npartitions
@@ -129,11 +128,10 @@ def test_pieces_are_smaller_and_together_the_same_partitions(
 ) -> None:
     lo = data.draw(st.integers(0, npartitions - 2))
     hi = data.draw(st.integers(lo + 2, npartitions))
-    pieces = list(Frontier(npartitions, fan_in).pieces(Work(lo, hi, attempts=1, rung=2)))
+    pieces = list(Frontier(npartitions, fan_in).pieces(Work(lo, hi)))
     assert [piece.lo for piece in pieces] == [lo, *(piece.hi for piece in pieces[:-1])]
     assert pieces[-1].hi == hi
     assert len(pieces) > 1
-    assert {(piece.attempts, piece.rung) for piece in pieces} == {(1, 2)}
 
 
 def test_merges_go_before_maps_so_that_values_do_not_pile_up() -> None:

@@ -19,8 +19,8 @@ from nbclient import NotebookClient
 
 import lambdamr
 from lambdamr import LocalExecutor, Partitions, map_reduce
-from lambdamr.functions import encode_functions, local_sources
 from lambdamr.partition import as_chunk
+from lambdamr.travel.functions import encode_functions, local_sources
 from lambdamr.wire import decode
 
 
@@ -326,7 +326,7 @@ def test_the_same_functions_make_the_same_frame(project):
 
 FAR_AWAY = """
     import pickle, sys
-    from lambdamr import modules
+    from lambdamr.travel import modules
     from lambdamr.wire import decode
 
     with open(sys.argv[1], "rb") as file:

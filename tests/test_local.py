@@ -450,8 +450,8 @@ def test_a_temporary_folder_of_any_name_works(tmp_path, name):
     folder.mkdir()
     text = """
     import lambdamr, os, tempfile
-    from lambdamr.executors import local_crew
-    local_crew._MEMORY = "/nowhere"
+    from lambdamr.executors import local_folders
+    local_folders._MEMORY = "/nowhere"
     value = lambdamr.map_reduce(lambda p: bytes(200_000), lambda a, b: a + b, range(4))
     print(len(value), len(os.listdir(tempfile.gettempdir())))
     """
@@ -487,6 +487,8 @@ def test_too_few_descriptors_are_a_clear_error():
             break
         except (lambdamr.LambdamrError, OSError) as error:
             print(type(error).__name__, error)
+            left = [name for name in os.listdir("/dev/shm") if f"-{os.getpid()}-" in name]
+            assert not left, left
     """
     ended = script(text)
     assert ended.returncode == 0, ended.stderr

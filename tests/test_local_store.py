@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 import lambdamr
-from lambdamr.executors import local_crew, local_store
+from lambdamr.executors import local_folders, local_store
 from lambdamr.executors.local_store import LocalStore
 
 pytestmark = pytest.mark.timeout(60)
@@ -118,7 +118,7 @@ def test_workers_write_to_disk_where_shared_memory_is_too_small(temporary, tmp_p
 
 
 def test_without_shared_memory_values_are_on_disk(temporary, monkeypatch):
-    monkeypatch.setattr(local_crew, "_MEMORY", "/nowhere")
+    monkeypatch.setattr(local_folders, "_MEMORY", "/nowhere")
     with lambdamr.LocalExecutor(workers=2) as executor:
         value = lambdamr.map_reduce(
             lambda partition: bytes(200_000), add, range(8), npartitions=8, executor=executor
@@ -215,7 +215,7 @@ def test_what_is_locked_or_not_ours_is_left_alone(temporary, tmp_path):
 
 
 def test_folders_are_private(temporary):
-    folders, locks = local_crew._make_folders()
+    folders, locks = local_folders.make_folders()
     assert {Path(folder).stat().st_mode & 0o777 for folder in folders} == {0o700}
     local_store.remove_folders(folders)
     for lock in locks:
@@ -229,7 +229,7 @@ def test_many_that_start_at_once_do_not_sweep_each_other_away(temporary):
         def start():
             made = []
             for _ in range(100):
-                folders, locks = local_crew._make_folders()
+                folders, locks = local_folders.make_folders()
                 assert all(Path(folder, local_store.LOCK).exists() for folder in folders)
                 made.append(folders)
                 local_store.remove_folders(folders)

@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from lambdamr import modules
+from lambdamr.travel import modules
 
 TEXT = "VALUE = {value}\nclass Thing:\n    pass\ndef boom():\n    raise ValueError(VALUE)\n"
 

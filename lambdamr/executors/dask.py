@@ -22,7 +22,7 @@ import secrets
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lambdamr import __version__
@@ -347,7 +347,7 @@ async def _item(name: str, made: _Made, lo: int, hi: int) -> bytes:
     """One value. A task that was done again may have stopped elsewhere, and not have made it."""
     frames = made.frames
     if name not in frames:
-        task = replace(made.task, lo=lo, hi=hi, budget=None)
+        task = made.task._replace(lo=lo, hi=hi, budget=None)
         _, frames = await (await _seats()).evaluate(name, task, made.inputs)
     if name not in frames:
         raise Lost(f"partitions {lo} to {hi - 1} are lost: the second time, they failed")

@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import pickle
-import re
-import secrets
 import signal
 import socket
-import stat
 import subprocess
 import sys
-import tempfile
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from lambdamr.executors.local_store import LOCK, LocalStore, remove_folder, remove_folders
+from lambdamr.executors.local_folders import make_folders, release_folders
+from lambdamr.executors.local_store import LocalStore
 from lambdamr.executors.local_template import LENGTH, ORDER, CrewSettings
 from lambdamr.retry import Broken, Lost, TaskFailed
 
@@ -31,9 +27,6 @@ _BOOT = (
     "import os, sys; sys.path[:] = sys.argv[2].split(os.pathsep); "
     "from lambdamr.executors.local_template import main; main(int(sys.argv[1]))"
 )
-_MEMORY = "/dev/shm"
-_PREFIX = f"lambdamr-{os.getuid()}-" if hasattr(os, "getuid") else "lambdamr-"
-_FOLDER = re.compile(re.escape(_PREFIX) + r"\d+-[0-9a-f]{8}")
 _FAREWELL = 5.0  # seconds that processes have to end
 
 
@@ -59,12 +52,12 @@ class Crew:
         self._settings = settings
         self._workers: dict[int, WorkerProcess] = {}
         self._numbers = 0
-        self._folders, self._locks = _make_folders()
+        self._folders, self._locks = make_folders()
         self.store = LocalStore(self._folders, settings.inline)
         try:
             self._start()
         except BaseException:
-            self._remove_folders()
+            release_folders(self._folders, self._locks)
             raise
 
     def _start(self) -> None:
@@ -247,7 +240,7 @@ class Crew:
         """End all processes, and remove what they kept. Blocks until they are gone."""
         if self.owner == os.getpid():
             self._end_template()
-            self._remove_folders()
+            release_folders(self._folders, self._locks)
             return
         self._hang_up()  # in a fork of the driver: they are not ours to end
         self._template.returncode = 0  # nor to wait for
@@ -274,11 +267,6 @@ class Crew:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._template.pid, signal.SIGKILL)  # and what preload started
 
-    def _remove_folders(self) -> None:
-        remove_folders(self._folders)
-        for lock in self._locks:
-            os.close(lock)
-
 
 def _ending(status: int | None) -> str:
     """How a process ended, by its exit code or minus its signal."""
@@ -288,65 +276,3 @@ def _ending(status: int | None) -> str:
         with contextlib.suppress(ValueError):
             return f"was killed by {signal.Signals(-status).name}"
     return f"exited with status {status}"
-
-
-def _make_folders() -> tuple[list[str], list[int]]:
-    """New private folders, in shared memory and on disk, and the locks that say they are in use.
-
-    First removes what drivers left that were killed: folders that nobody has locked.
-    """
-    folders: list[str] = []
-    locks: list[int] = []
-    disk = tempfile.gettempdir()
-    for root in (_MEMORY, disk):
-        try:
-            _sweep(root)
-            folder, lock = _make_folder(root)
-        except OSError:
-            if root == disk:
-                remove_folders(folders)
-                for lock in locks:
-                    os.close(lock)
-                raise
-            continue  # there is no shared memory here, or it is full
-        folders.append(folder)
-        locks.append(lock)
-    return folders, locks
-
-
-def _make_folder(root: str) -> tuple[str, int]:
-    while True:
-        folder = os.path.join(root, f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
-        os.mkdir(folder, 0o700)
-        try:
-            lock = _open_lock(folder)
-        except FileNotFoundError:  # swept away by another driver before it was locked
-            continue
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.fstat(lock).st_nlink:
-            return folder, lock
-        os.close(lock)  # swept away, just before
-
-
-def _sweep(root: str) -> None:
-    with os.scandir(root) as entries:
-        folders = [entry for entry in entries if _FOLDER.fullmatch(entry.name)]
-    for folder in folders:
-        with contextlib.suppress(OSError):  # it went, or is in use
-            status = folder.stat(follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
-                _remove_unlocked(folder.path)
-
-
-def _remove_unlocked(folder: str) -> None:
-    lock = _open_lock(folder)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove_folder(folder)  # once: by now another may have it
-    finally:
-        os.close(lock)
-
-
-def _open_lock(folder: str) -> int:
-    flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(os.path.join(folder, LOCK), flags, 0o600)

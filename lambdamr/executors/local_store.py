@@ -21,7 +21,7 @@ class LocalStore:
     """Frames as files in folders: the first that has room is used.
 
     Args:
-        folders: where to write; see `lambdamr.executors.local_crew`.
+        folders: where to write; see `lambdamr.executors.local_folders`.
         inline: frames up to so many bytes travel inline, in the messages.
     """
 

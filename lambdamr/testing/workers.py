@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lambdamr.testing import faults as f
@@ -69,7 +69,7 @@ class Workers:
             self._evaluator.forget(everything=True)
         self._last = place
         self._evaluator.raising = fault if isinstance(fault, f.Raise) else None
-        answer = self._evaluator.evaluate(replace(task, hi=stop, budget=None))
+        answer = self._evaluator.evaluate(task._replace(hi=stop, budget=None))
         self._evaluator.forget()
         storing = self._settings.store_latency * len(self._store.written(answer)) * place.clock
         wall = self._work_time(task, answer.stopped, place) * place.clock + storing
@@ -83,7 +83,7 @@ class Workers:
             cold=is_cold,
             cost=self._settings.price * wall,
         )
-        return replace(answer, stats=stats)
+        return answer._replace(stats=stats)
 
     def time(self, task: Task, place: Place) -> float:
         """Seconds that the task takes, up to its budget."""

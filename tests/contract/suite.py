@@ -43,8 +43,8 @@ from contract_functions import (
 import lambdamr
 from lambdamr import events, retry
 from lambdamr.executor import Executor, Pool
-from lambdamr.functions import encode_chunk, encode_functions, encode_initial
 from lambdamr.partition import as_chunk
+from lambdamr.travel.functions import encode_chunk, encode_functions, encode_initial
 from lambdamr.wire import Item, Task, decode, encode, frame_size
 
 HANG = 30  # seconds: a mapper that hangs does so for longer than any test may wait

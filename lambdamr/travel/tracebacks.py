@@ -6,7 +6,6 @@ only places travel, and the driver looks up the lines.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -15,12 +14,14 @@ Block: TypeAlias = "tuple[str, tuple[tuple[Any, ...], ...], str]"
 
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
-_OURS = __file__.rpartition("remote.py")[0]
+_OURS = __file__.removesuffix("travel/tracebacks.py")
 _LONGEST = 2000  # frames of one traceback that travel; twice what Python's recursion limit allows
 
 
 def take_apart(error: BaseException) -> tuple[Block, ...]:
     """The traceback of an exception and of those that led to it, without lambdamr's own frames."""
+    import traceback  # here: a worker that starts has no time for it
+
     blocks: list[Block] = []
     seen: set[int] = set()
     link = ""
@@ -42,6 +43,8 @@ def take_apart(error: BaseException) -> tuple[Block, ...]:
 
 def put_together(blocks: tuple[Block, ...]) -> str:
     """The traceback as text, with the source lines that this machine knows."""
+    import traceback
+
     text = ""
     for link, places, own_lines in reversed(blocks):
         if places:

@@ -12,7 +12,7 @@ import pytest
 
 import lambdamr
 from lambdamr import LocalExecutor, MapperError, Partitions, ReducerError, map_reduce
-from lambdamr.remote import put_together, take_apart
+from lambdamr.travel.tracebacks import put_together, take_apart
 
 
 class AppError(Exception):

@@ -19,10 +19,10 @@ from collections.abc import Iterable, Iterator
 from types import FunctionType
 from typing import Any
 
-from lambdamr import pickler
+from lambdamr.chunk import Chunk
 from lambdamr.errors import UnpicklableError
-from lambdamr.modules import Source
-from lambdamr.partition import Chunk
+from lambdamr.travel import pickler
+from lambdamr.travel.modules import Source
 from lambdamr.wire import Buffer, encode
 
 
@@ -148,7 +148,7 @@ def _installed() -> tuple[str, ...]:
     stdlib = sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")
     # Python modules next to the shared libraries of an installation: ROOT's are, for example.
     libraries = filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep))
-    folders = (*stdlib, *libraries, os.path.dirname(__file__))
+    folders = (*stdlib, *libraries, os.path.dirname(os.path.dirname(__file__)))
     return tuple(os.path.join(os.path.realpath(folder), "") for folder in folders)
 
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any, Final, TypeAlias, TypeVar
 
-from lambdamr.functions import local_sources, picklable, references
-from lambdamr.pickler import Pickler, imports_of, is_importable
+from lambdamr.travel.functions import local_sources, picklable, references
+from lambdamr.travel.pickler import Pickler, imports_of, is_importable
 
 _Known: TypeAlias = "dict[int, tuple[object, tuple[object, ...]]]"
 """Functions and classes by their id() (theirs, as they are kept here), and how to digest them."""
@@ -44,7 +44,7 @@ def fingerprint(value: object, name: str = "the data") -> str:
 def _digest(value: object, known: _Known) -> bytes:
     try:
         return _Digester(known, memo=False).digest(value)
-    except Exception:  # noqa: BLE001  # it refers to itself, perhaps
+    except Exception:  # it refers to itself, perhaps
         return _Digester(known, memo=True).digest(value)
 
 
