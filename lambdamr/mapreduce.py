@@ -7,9 +7,9 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 from lambdamr import checks, events, sync
 from lambdamr.driver import Driver, Job
@@ -24,49 +24,10 @@ from lambdamr.wire import decode
 if TYPE_CHECKING:
     from lambdamr.checkpoint import Checkpoint
 
-R = TypeVar("R")
-
 DEFAULT_FAN_IN = 2
 """Children of a node of the reduction: sums of floats are then pairwise, and so most exact."""
 
 
-class Options(TypedDict, total=False):
-    """The keyword arguments of `map_reduce`, for type checkers."""
-
-    npartitions: int | None
-    executor: Executor | str | None
-    initial: Any
-    fan_in: int
-    retry: RetryPolicy | None
-    timeout: float | None
-    checkpoint: str | os.PathLike[str] | None
-    max_cost: float | None
-    progress: bool | None
-    observers: Iterable[events.Observer]
-
-
-Mapper = Callable[[Any], R]
-Reducer = Callable[[R, R], R]
-
-
-@overload
-def map_reduce(
-    mapper: Mapper[R],
-    reducer: Reducer[R],
-    data: Any,
-    *,
-    errors: Literal["raise"] = "raise",
-    **options: Unpack[Options],
-) -> R: ...
-@overload
-def map_reduce(
-    mapper: Mapper[R],
-    reducer: Reducer[R],
-    data: Any,
-    *,
-    errors: Literal["return"],
-    **options: Unpack[Options],
-) -> Outcome[R]: ...
 def map_reduce(mapper: Any, reducer: Any, data: Any, **options: Any) -> Any:
     """Map a function over the partitions of ``data``, and reduce the results to one value.
 
@@ -112,24 +73,6 @@ def map_reduce(mapper: Any, reducer: Any, data: Any, **options: Any) -> Any:
     return sync.run(amap_reduce(mapper, reducer, data, **options))
 
 
-@overload
-async def amap_reduce(
-    mapper: Mapper[R],
-    reducer: Reducer[R],
-    data: Any,
-    *,
-    errors: Literal["raise"] = "raise",
-    **options: Unpack[Options],
-) -> R: ...
-@overload
-async def amap_reduce(
-    mapper: Mapper[R],
-    reducer: Reducer[R],
-    data: Any,
-    *,
-    errors: Literal["return"],
-    **options: Unpack[Options],
-) -> Outcome[R]: ...
 async def amap_reduce(
     mapper: Any,
     reducer: Any,
