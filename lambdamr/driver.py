@@ -346,7 +346,7 @@ class Driver:
             self._failed_event(attempt, work, "loading", failure, None)
             raise BrokenExecutorError(describe(failure))
         if not work.is_merge:
-            if work.hi - work.lo > 1:
+            if (failure.lo, failure.hi) != (work.lo, work.hi):
                 work = Work(failure.lo, failure.hi)
             if failure.kind in ("result", "memory") and work.hi - work.lo > 1:  # whose fault is it?
                 self._delay(attempt, work, self._frontier.pieces(work), failure.kind, failure)

@@ -27,7 +27,7 @@ PIECES = 8
 class Work:
     """A piece of work until it is done: a range of partitions to map, or values to fold.
 
-    Only what cannot be made smaller has failed attempts: a partition, or a fold.
+    A part of it is other work, with attempts of its own.
     """
 
     lo: int
@@ -98,9 +98,10 @@ class Frontier:
         self.unmapped -= work.hi - work.lo
         size = node_size(work.lo, min(most, work.hi - work.lo), self.npartitions, self.fan_in)
         middle = work.lo + size
+        if middle == work.hi:
+            return work
         self.add(Work(middle, work.hi))
-        work.hi = middle
-        return work
+        return Work(work.lo, middle)
 
     def pieces(self, work: Work) -> Iterator[Work]:
         """The same partitions as smaller works."""

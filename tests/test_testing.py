@@ -459,7 +459,7 @@ def test_a_driver_that_discards_nothing_is_found_out(monkeypatch: Any) -> None:
 def test_a_driver_that_starts_too_much_is_found_out(monkeypatch: Any) -> None:
     monkeypatch.setattr(Driver, "_seats", lambda self: 6)
     with pytest.raises(PromiseError, match="5 at once, above capacity"):
-        simulate(sum, operator.add, range(8), executor=SimulatedExecutor(workers=4))
+        simulate(sum, operator.add, range(60), executor=SimulatedExecutor(workers=4))
 
 
 def test_a_driver_that_does_not_slow_down_is_found_out(monkeypatch: Any) -> None:
