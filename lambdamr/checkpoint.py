@@ -1,9 +1,9 @@
-"""Finished values on disk, so that a job whose driver died goes on where it stopped.
+"""Finished values, kept so that a job whose driver died goes on where it stopped.
 
-The file is a magic line, a salt, and records: the first says of which job it is, each other is a
-value, appended when it was finished. Each record carries a keyed digest: a torn or changed record,
-and all after it, is as if it were not there. The key is the user's own, in a file that only the
-user can read.
+The file of a `FileCheckpoint` is a magic line, a salt, and records: the first says of which job it
+is, each other is a value, appended when it was finished. Each record carries a keyed digest: a torn
+or changed record, and all after it, is as if it were not there. The key is the user's own, in a
+file that only the user can read.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import os
 import secrets
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from lambdamr.errors import CheckpointError
 from lambdamr.wire import Buffer, Item, Ref
@@ -32,8 +32,22 @@ _SECRET = 32  # bytes
 _ADVICE = "Pass another path, or delete the file to start anew."
 
 
-class Checkpoint(contextlib.AbstractContextManager["Checkpoint"]):
-    """The checkpoint of one job, open for reading and appending.
+class Checkpoint(Protocol):
+    """The checkpoint of one job, open for reading and appending."""
+
+    def finished(self) -> AsyncIterator[tuple[Item, bytes]]:
+        """The largest finished values, in ascending order, with their frames."""
+
+    async def append(self, lo: int, hi: int, frame: Buffer) -> None:
+        """Remember the value of the partitions ``lo <= i < hi``.
+
+        Raises:
+            CheckpointError: it cannot be kept.
+        """
+
+
+class FileCheckpoint(contextlib.AbstractContextManager["FileCheckpoint"]):
+    """A checkpoint in a file of this machine.
 
     Args:
         path: the file; made if it is not there, with its folders.
@@ -46,8 +60,8 @@ class Checkpoint(contextlib.AbstractContextManager["Checkpoint"]):
 
     def __init__(self, path: str | os.PathLike[str], identity: dict[str, object]) -> None:
         self._path = Path(path)
-        self._key = _key()
-        self._records: list[tuple[int, int, int, int]] = []  # lo, -hi, offset, size
+        self._key = key()
+        self._records: list[tuple[int, int, int, int]] = []  # lo, hi, offset, size
         with _explained(f"checkpoint {path} cannot be used", "Pass another path"):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -59,17 +73,15 @@ class Checkpoint(contextlib.AbstractContextManager["Checkpoint"]):
             self.close()
             raise
 
-    def finished(self) -> Iterator[tuple[Item, bytes]]:
+    async def finished(self) -> AsyncIterator[tuple[Item, bytes]]:
         """The largest finished values, in ascending order, with their frames."""
-        end = 0
-        for lo, minus_hi, offset, size in sorted(self._records):
-            if lo < end:  # was folded into a larger one
-                continue
-            end = -minus_hi
+        records = {(lo, hi): (offset, size) for lo, hi, offset, size in self._records}
+        for lo, hi in largest(records):
+            offset, size = records[lo, hi]
             self._file.seek(offset)
-            yield Item(lo, end, Ref(size)), self._file.read(size)
+            yield Item(lo, hi, Ref(size)), self._file.read(size)
 
-    def append(self, lo: int, hi: int, frame: Buffer) -> None:
+    async def append(self, lo: int, hi: int, frame: Buffer) -> None:
         """Remember the value of the partitions ``lo <= i < hi``.
 
         Raises:
@@ -108,9 +120,7 @@ class Checkpoint(contextlib.AbstractContextManager["Checkpoint"]):
         self._salt = self._file.read(_SALT)
         written = self._next()
         if written is not None and written != identity:
-            ours, theirs = json.loads(identity), json.loads(written)
-            what = ", ".join(name for name in ours if ours[name] != theirs.get(name))
-            raise self._error(f"is of another job: it differs in {what}. {_ADVICE}")
+            raise self._error(f"is of another job: {differences(identity, written)}. {_ADVICE}")
         if written is not None:
             while self._next() is not None:
                 pass
@@ -139,7 +149,7 @@ class Checkpoint(contextlib.AbstractContextManager["Checkpoint"]):
             body = self._file.read(min(size, self._size()))
             if secrets.compare_digest(self._file.read(_DIGEST), self._seal(head, body)):
                 if hi:
-                    self._records.append((lo, -hi, begin + _HEAD.size, size))
+                    self._records.append((lo, hi, begin + _HEAD.size, size))
                 return body
         self._file.seek(begin)
         return None
@@ -168,7 +178,22 @@ def _explained(what: str, advice: str) -> Iterator[None]:
         raise CheckpointError(f"{what}: {error}. {advice}") from error
 
 
-def _key() -> bytes:
+def largest(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Those that were not folded into larger ones, in ascending order."""
+    end = 0
+    for lo, hi in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if lo >= end:
+            end = hi
+            yield lo, hi
+
+
+def differences(identity: bytes, written: bytes) -> str:
+    """In what two jobs differ."""
+    ours, theirs = json.loads(identity), json.loads(written)
+    return "it differs in " + ", ".join(name for name in ours if ours[name] != theirs.get(name))
+
+
+def key() -> bytes:
     """The user's secret: from the environment, or from a file that only the user can read."""
     given = os.environ.get("LAMBDAMR_CHECKPOINT_KEY")
     return hashlib.sha256(os.fsencode(given) if given else _kept_secret()).digest()

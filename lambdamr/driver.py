@@ -149,11 +149,12 @@ class Driver:
     async def _resume(self) -> None:
         """Take what a checkpoint has; the rest is to be mapped."""
         lo = 0
-        for item, frame in self._checkpoint.finished() if self._checkpoint else ():
-            self._frontier.add(Work(lo, item.lo))
-            self._frontier.finish(Item(item.lo, item.hi, await self._pool.put([frame])))
-            self.done += item.hi - item.lo
-            lo = item.hi
+        if self._checkpoint is not None:
+            async for item, frame in self._checkpoint.finished():
+                self._frontier.add(Work(lo, item.lo))
+                self._frontier.finish(Item(item.lo, item.hi, await self._pool.put([frame])))
+                self.done += item.hi - item.lo
+                lo = item.hi
         self._frontier.add(Work(lo, self._job.npartitions))
         if self.done:
             self._tell(events.Resumed(self._loop.time(), self._job.id, self.done))
@@ -260,7 +261,7 @@ class Driver:
     async def _remember(self, checkpoint: Checkpoint, item: Item) -> None:
         """Keep a value in the checkpoint, unless something is missing in it."""
         if item.ref is not None and self.failed.isdisjoint(range(item.lo, item.hi)):
-            checkpoint.append(item.lo, item.hi, await self._pool.get(item.ref))
+            await checkpoint.append(item.lo, item.hi, await self._pool.get(item.ref))
 
     def _copy_stragglers(self) -> float:
         """Start second copies of what takes too long; when to look again."""

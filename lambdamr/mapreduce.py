@@ -7,8 +7,14 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from typing import TYPE_CHECKING, Any, Literal
 
 from lambdamr import checks, events, sync
@@ -106,7 +112,8 @@ async def amap_reduce(
     async with AsyncExitStack() as stack:
         kept = None
         if checkpoint is not None:
-            kept = stack.enter_context(_open_checkpoint(checkpoint, mapper, reducer, chunk, fan_in))
+            opened = _open_checkpoint(checkpoint, mapper, reducer, chunk, fan_in)
+            kept = await stack.enter_async_context(opened)
         tell = events.Observers([*observers, *stack.enter_context(_progress(progress))])
         stack.enter_context(_a_broken_pool_ends_the_job())
         pool = await stack.enter_async_context(engine.open())
@@ -155,11 +162,12 @@ def _a_broken_pool_ends_the_job() -> Iterator[None]:
         raise BrokenExecutorError(str(error)) from error
 
 
-def _open_checkpoint(
+@asynccontextmanager
+async def _open_checkpoint(
     path: str | os.PathLike[str], mapper: object, reducer: object, chunk: Chunk, fan_in: int
-) -> Checkpoint:
+) -> AsyncIterator[Checkpoint]:
     """The checkpoint of this job and of no other."""
-    from lambdamr.checkpoint import Checkpoint
+    from lambdamr.checkpoint import FileCheckpoint
     from lambdamr.travel.fingerprint import fingerprint
 
     identity: dict[str, object] = {
@@ -171,4 +179,5 @@ def _open_checkpoint(
         "fan_in": fan_in,
         "python": ".".join(map(str, sys.version_info[:2])),
     }
-    return Checkpoint(path, identity)
+    with FileCheckpoint(path, identity) as opened:
+        yield opened

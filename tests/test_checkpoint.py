@@ -1,5 +1,6 @@
 """A job whose driver died goes on where it stopped, and never to another value."""
 
+import asyncio
 import collections
 import json
 import math
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import lambdamr
 from lambdamr import CheckpointError, Partitions, events, map_reduce
-from lambdamr.checkpoint import Checkpoint
+from lambdamr.checkpoint import FileCheckpoint
 from lambdamr.executors.inline import InlinePool
 
 IDENTITY = {"mapper": "m", "npartitions": 8, "fan_in": 2}
@@ -45,15 +46,19 @@ def path(tmp_path):
 
 
 def fill(path, values=None):
-    with Checkpoint(path, IDENTITY) as checkpoint:
+    with FileCheckpoint(path, IDENTITY) as checkpoint:
         for (lo, hi), frame in (values or VALUES).items():
-            checkpoint.append(lo, hi, frame)
+            asyncio.run(checkpoint.append(lo, hi, frame))
     return path.read_bytes()
 
 
 def read(path, identity=None):
-    with Checkpoint(path, identity or IDENTITY) as checkpoint:
-        return {(item.lo, item.hi): frame for item, frame in checkpoint.finished()}
+    with FileCheckpoint(path, identity or IDENTITY) as checkpoint:
+        return asyncio.run(finished(checkpoint))
+
+
+async def finished(checkpoint):
+    return {(item.lo, item.hi): frame async for item, frame in checkpoint.finished()}
 
 
 # -- the file ------------------------------------------------------------------------------------
@@ -82,8 +87,8 @@ def test_the_same_value_may_be_kept_twice(path):
 
 def test_buffers_of_arrays_are_kept(path):
     array = np.arange(10.0)
-    with Checkpoint(path, IDENTITY) as checkpoint:
-        checkpoint.append(0, 1, memoryview(array))
+    with FileCheckpoint(path, IDENTITY) as checkpoint:
+        asyncio.run(checkpoint.append(0, 1, memoryview(array)))
     assert read(path)[0, 1] == array.tobytes()
 
 
@@ -162,21 +167,21 @@ def test_a_foreign_file_is_not_touched(path, content):
     with pytest.raises(
         CheckpointError, match=r"is no checkpoint of lambdamr .*; pass another path"
     ):
-        Checkpoint(path, IDENTITY)
+        FileCheckpoint(path, IDENTITY)
     assert path.read_bytes() == content
 
 
 def test_what_is_no_file_is_no_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match=r"cannot be used: .*[Dd]irectory"):
-        Checkpoint(tmp_path, IDENTITY)
+        FileCheckpoint(tmp_path, IDENTITY)
     with pytest.raises(CheckpointError, match=r"cannot be used: .*embedded null"):
-        Checkpoint("a\0b", IDENTITY)
+        FileCheckpoint("a\0b", IDENTITY)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that even root cannot write to")
 def test_a_folder_that_cannot_be_written_is_a_clear_error():
     with pytest.raises(CheckpointError, match=r"/proc/self/kept cannot be used: .*another path"):
-        Checkpoint("/proc/self/kept", IDENTITY)
+        FileCheckpoint("/proc/self/kept", IDENTITY)
 
 
 def test_a_full_disk_is_a_clear_error_and_what_was_kept_stays(path):
@@ -186,9 +191,9 @@ def test_a_full_disk_is_a_clear_error_and_what_was_kept_stays(path):
     try:
         with (
             pytest.raises(CheckpointError, match=r"cannot be written: .* large"),
-            Checkpoint(path, IDENTITY) as checkpoint,
+            FileCheckpoint(path, IDENTITY) as checkpoint,
         ):
-            checkpoint.append(0, 8, b"x" * 10_000)
+            asyncio.run(checkpoint.append(0, 8, b"x" * 10_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert read(path) == read_truth()
@@ -196,11 +201,11 @@ def test_a_full_disk_is_a_clear_error_and_what_was_kept_stays(path):
 
 def test_two_drivers_at_once_are_a_clear_error(path):
     with (
-        Checkpoint(path, IDENTITY),
+        FileCheckpoint(path, IDENTITY),
         pytest.raises(CheckpointError, match="in use by another driver; wait until it has ended"),
     ):
-        Checkpoint(path, IDENTITY)
-    Checkpoint(path, IDENTITY).close()
+        FileCheckpoint(path, IDENTITY)
+    FileCheckpoint(path, IDENTITY).close()
 
 
 # -- the key -------------------------------------------------------------------------------------
