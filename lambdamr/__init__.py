@@ -16,6 +16,7 @@ _MODULES = {
         "ReducerError ResultError ThrottledError UnpicklableError "
         "WorkerLostError"
     ),
+    "executors.aws_lambda": "LambdaExecutor",
     "executors.dask": "DaskExecutor",
     "executors.inline": "InlineExecutor",
     "executors.local": "LocalExecutor",
