@@ -83,16 +83,16 @@ class LambdaExecutor:
         secrets: Mapping[str, str] | None = None,
         prices: aws_prices.Prices | None = None,
     ) -> None:
-        for name, value in (
-            ("stack", stack),
-            ("region", region),
-            ("profile", profile),
-            ("endpoint_url", endpoint_url),
-            ("bucket", bucket),
-            ("queue_url", queue_url),
-        ):
-            if not isinstance(value, str) and (value is not None or name == "stack"):
-                raise InputTypeError(f"{name} must be a string, not {value!r:.60}")
+        _strings(stack=stack)
+        for name, value in {
+            "region": region,
+            "profile": profile,
+            "endpoint_url": endpoint_url,
+            "bucket": bucket,
+            "queue_url": queue_url,
+        }.items():
+            if value is not None:
+                _strings(**{name: value})
         if invocation not in ("auto", "request", "event"):
             raise InputError(f"invocation must be auto, request or event, not {invocation!r:.60}")
         if (functions is None) != (bucket is None):
@@ -115,7 +115,7 @@ class LambdaExecutor:
             stack = self._stack or await session.stack(self._stack_name)
         except retry.TaskFailed as error:
             raise BrokenExecutorError(str(error)) from error
-        async with session.client("lambda") as client, session.client("s3") as s3:
+        async with session.client("lambda") as client, session.lazy_client("s3") as s3:
             key, prefix = new_key(), f"jobs/{secrets.token_hex(8)}/"
             store = JobStore(s3, stack.bucket, prefix, key)
             pool = LambdaPool(
@@ -303,7 +303,7 @@ class LambdaPool:
         return dataclasses.replace(answer, stats=self._billed(answer.stats))
 
     def _billed(self, stats: Stats) -> Stats:
-        """These, with all that is on no bill yet: failed invocations, and requests of the driver."""
+        """These, with what is on no bill yet: lost invocations, and requests of the driver."""
         puts, gets = self._store.puts - self._puts, self._store.gets - self._gets
         self._puts, self._gets = self._store.puts, self._store.gets
         cost = self._unbilled + puts * self._prices.put + gets * self._prices.get
@@ -361,6 +361,12 @@ def _misfit(function: str, here: dict[str, str], there: dict[str, str]) -> str:
         f"and here is {list_of['here'] or 'this one'}. Run `lambdamr deploy` from this "
         f"environment, which makes them the same"
     )
+
+
+def _strings(**values: object) -> None:
+    for name, value in values.items():
+        if not isinstance(value, str) or not value:
+            raise InputTypeError(f"{name} must be a string, not {value!r:.60}")
 
 
 def _concurrency(value: object) -> int | None:

@@ -5,10 +5,11 @@ The core's retry loop is the only one: botocore's own is off.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ CONNECT_TIMEOUT = 10
 """Seconds."""
 
 _KEEP_ALIVE = 45  # seconds; NAT gateways drop what was silent for 350 (VPC guide), homes sooner
+
+
+_loaders: dict[str | None, Any] = {}  # they remember the models of services, which load slowly
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,21 @@ class Session:
         """The region that is used, or "" if none is set."""
         region = self._account.region or self._session.get_config_variable("region")
         return str(region or "")
+
+    @contextlib.asynccontextmanager
+    async def lazy_client(self, service: str) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
+        """A client that is made when it is first asked for."""
+        made: list[Any] = []
+        turn = asyncio.Lock()
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def get() -> Any:
+                async with turn:
+                    if not made:
+                        made.append(await stack.enter_async_context(self.client(service)))
+                return made[0]
+
+            yield get
 
     @contextlib.asynccontextmanager
     async def client(self, service: str) -> AsyncIterator[Any]:
@@ -157,7 +176,11 @@ def _new_session(profile: str | None) -> AioSession:
             "LambdaExecutor needs aiobotocore: pip install 'lambdamr[aws]'"
         ) from error
     with translated("the AWS configuration"):
-        return AioSession(profile=profile)
+        session = AioSession(profile=profile)
+        path = session.get_config_variable("data_path")
+        loader = _loaders.setdefault(path, session.get_component("data_loader"))
+        session.register_component("data_loader", loader)
+        return session
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:

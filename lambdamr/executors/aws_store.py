@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from lambdamr.errors import IntegrityError
@@ -23,7 +23,7 @@ class JobStore:
     """Puts and gets values, and deletes all of them at the end.
 
     Args:
-        client: of S3.
+        connect: makes the client of S3, once.
         bucket: the stack's.
         prefix: of this job, with a slash at the end.
         key: what seals its objects.
@@ -33,8 +33,10 @@ class JobStore:
         used: whether anything can lie under the prefix.
     """
 
-    def __init__(self, client: Any, bucket: str, prefix: str, key: bytes) -> None:
-        self._client = client
+    def __init__(
+        self, connect: Callable[[], Awaitable[Any]], bucket: str, prefix: str, key: bytes
+    ) -> None:
+        self._connect = connect
         self._bucket = bucket
         self._prefix = prefix
         self._key = key
@@ -62,7 +64,7 @@ class JobStore:
 
     async def upload_functions(self, ref: Ref) -> Ref:
         """See to it that workers can read these; once for a content, whichever job brought it."""
-        frame = [ref.data] if ref.key is None else self._waiting[ref.key]
+        frame: list[Buffer] = [self.local(ref) or b""]
         name = ref.key or "inline"
         if name not in self._uploads:
             self._uploads[name] = asyncio.create_task(self._put_functions(frame))
@@ -81,7 +83,7 @@ class JobStore:
         key = FUNCTIONS + digest(frame)
         self.gets += 1
         with contextlib.suppress(TaskFailed), translated(f"looking for {self._at(key)}"):
-            head = await self._client.head_object(Bucket=self._bucket, Key=key)
+            head = await (await self._connect()).head_object(Bucket=self._bucket, Key=key)
             if datetime.datetime.now(datetime.UTC) - head["LastModified"] < _FRESH:
                 return key
         return await self._put(key, b"".join(frame))
@@ -94,7 +96,7 @@ class JobStore:
     async def _put(self, key: str, body: bytes) -> str:
         self.puts += 1
         with translated(f"writing {self._at(key)}"):
-            await self._client.put_object(Bucket=self._bucket, Key=key, Body=body)
+            await (await self._connect()).put_object(Bucket=self._bucket, Key=key, Body=body)
         return key
 
     async def get(self, key: str) -> Buffer:
@@ -107,7 +109,7 @@ class JobStore:
             return b"".join(self._waiting[key])
         self.gets += 1
         with translated(f"reading {self._at(key)}"):
-            answer = await self._client.get_object(Bucket=self._bucket, Key=key)
+            answer = await (await self._connect()).get_object(Bucket=self._bucket, Key=key)
             sealed = await answer["Body"].read()
         try:
             return unseal(self._key, key, sealed)
@@ -154,7 +156,7 @@ class JobStore:
         while True:
             self.puts += 1
             with translated(f"listing {self._at(prefix)}"):
-                answer = await self._client.list_objects_v2(
+                answer = await (await self._connect()).list_objects_v2(
                     Bucket=self._bucket, Prefix=prefix, **more
                 )
             keys += [one["Key"] for one in answer.get("Contents", ())]
@@ -166,7 +168,7 @@ class JobStore:
         for start in range(0, len(keys), _BATCH):
             objects = [{"Key": key} for key in keys[start : start + _BATCH]]
             with translated(f"deleting objects of {self._at(self._prefix)}"):
-                await self._client.delete_objects(
+                await (await self._connect()).delete_objects(
                     Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True}
                 )
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 FUNCTIONS = "functions/"
 """Objects under it are named by the digest of their content, and live longer than a job."""
 
-_ATTEMPTS = 3  # of a request, the first included: what a worker could not store, it computed in vain
+_ATTEMPTS = (
+    3  # of a request, the first included: what a worker could not store, it computed in vain
+)
 _PIECE = 1 << 20
 
 

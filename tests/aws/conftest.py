@@ -22,8 +22,8 @@ def _cloud(tmp_path_factory):
     """The emulator, and in it what a deployment makes."""
     with (
         pytest.MonkeyPatch.context() as patch,
-        emulator(tmp_path_factory.mktemp("emulator")) as upstream,
-        Gateway(upstream) as gateway,
+        Gateway() as gateway,
+        emulator(tmp_path_factory.mktemp("emulator")) as gateway.upstream,  # ends first
     ):
         standard_credentials(patch)
         stack.create_bucket(gateway.url, BUCKET)
@@ -38,7 +38,12 @@ def _cloud(tmp_path_factory):
             LAMBDAMR_QUEUE_URL=queue,
         )
         yield SimpleNamespace(
-            gateway=gateway, url=gateway.url, bucket=BUCKET, function=FUNCTION, queue=queue, code=code
+            gateway=gateway,
+            url=gateway.url,
+            bucket=BUCKET,
+            function=FUNCTION,
+            queue=queue,
+            code=code,
         )
 
 

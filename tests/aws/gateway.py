@@ -46,8 +46,8 @@ class Gateway:
         peak, running, started: invocations at once; when the last ones started and ended.
     """
 
-    def __init__(self, upstream):
-        self.upstream = upstream
+    def __init__(self):
+        self.upstream = None
         self.calls = collections.Counter()
         self.faults = []
         self.reserved = {}
@@ -93,6 +93,7 @@ class Gateway:
         ) as self._session:
             self._ready.set()
             await self._stop.wait()
+            await site.stop()
             await runner.cleanup()
 
     async def _handle(self, request):
@@ -154,7 +155,7 @@ class Gateway:
         return await self._evaluate(function, request, body)
 
     async def _evaluate(self, function, request, body):
-        while not (free := self.free[function]):
+        while not (free := self.free[function]):  # noqa: ASYNC110  # rare
             await asyncio.sleep(0.01)
         version = free.pop()
         self.running += 1

@@ -56,7 +56,9 @@ def create_function(url, name, bucket, code, *, environments, memory=1769, timeo
         Code={"ZipFile": code},
         MemorySize=memory,
         Timeout=timeout,
-        Environment={"Variables": {"LAMBDAMR_BUCKET": bucket, "AWS_ENDPOINT_URL": url, **variables}},
+        Environment={
+            "Variables": {"LAMBDAMR_BUCKET": bucket, "AWS_ENDPOINT_URL": url, **variables}
+        },
     )
     for _ in range(environments):
         made.publish_version(FunctionName=name)
@@ -64,7 +66,9 @@ def create_function(url, name, bucket, code, *, environments, memory=1769, timeo
 
 def keys(url, bucket, prefix=""):
     """What lies in a bucket."""
-    pages = client("s3", url).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    pages = (
+        client("s3", url).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    )
     return [one["Key"] for page in pages for one in page.get("Contents", ())]
 
 
