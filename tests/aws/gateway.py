@@ -39,9 +39,11 @@ class Gateway:
 
     Attributes:
         calls: requests so far, by service and method ("s3 PUT", "lambda POST").
-        faults: callables that get each request before it is passed on (``when`` is "before"), and
-            its response before that is (``when`` is "after"); what one returns, if anything, is
-            sent instead. They may be coroutines, and may raise `Cut`.
+        invocations: that began, by function.
+        request_limit: bytes of a request.
+        faults: callables that get ("before", service, request, body) before a request is passed
+            on, and ("after", service, request, response) before its response is; what one
+            returns, if anything, is sent instead. They may be coroutines, and may raise `Cut`.
         reserved: invocations at once, by function.
         peak, running, started: invocations at once; when the last ones started and ended.
     """
@@ -49,6 +51,8 @@ class Gateway:
     def __init__(self):
         self.upstream = None
         self.calls = collections.Counter()
+        self.invocations = collections.Counter()
+        self.request_limit = REQUEST_LIMIT
         self.faults = []
         self.reserved = {}
         self.running = self.peak = self.refused = 0
@@ -68,6 +72,8 @@ class Gateway:
 
     def reset(self):
         self.calls.clear()
+        self.invocations.clear()
+        self.request_limit = REQUEST_LIMIT
         self.faults.clear()
         self.reserved.clear()
         self.history.clear()
@@ -107,7 +113,7 @@ class Gateway:
                     return response
             response = await self._pass_on(service, request, body)
             for fault in list(self.faults):
-                other = await said(fault("after", service, request, body))
+                other = await said(fault("after", service, request, response))
                 response = response if other is None else other
         except Cut:
             request.transport.abort()
@@ -138,7 +144,7 @@ class Gateway:
 
     async def _invoke(self, function, request, body):
         asynchronous = request.headers.get("X-Amz-Invocation-Type") == "Event"
-        limit = EVENT_LIMIT if asynchronous else REQUEST_LIMIT
+        limit = EVENT_LIMIT if asynchronous else self.request_limit
         if len(body) > limit:
             return error(413, "RequestTooLargeException", f"{len(body)} bytes; limit is {limit}")
         if asynchronous:
@@ -159,6 +165,7 @@ class Gateway:
             await asyncio.sleep(0.01)
         version = free.pop()
         self.running += 1
+        self.invocations[function] += 1
         self.peak = max(self.peak, self.running)
         self.history.append((time.monotonic(), self.running))
         headers = {"X-Amz-Log-Type": "Tail", "X-Amz-Invocation-Type": "RequestResponse"}
@@ -182,6 +189,8 @@ def as_aws_says(response, request):
             return failure(number, "Sandbox.Timedout", f"Error: {said}")
         if "died" in said and KILLED in log:
             return failure(number, "Runtime.ExitError", "Error: Runtime exited: signal: killed")
+        if "init failed" in said:
+            return failure(number, "Runtime.ImportModuleError", f"Error: {said}")
         if "died" in said:
             return failure(number, "Runtime.ExitError", "Error: Runtime exited with error: exit")
     if len(response.body) > RESPONSE_LIMIT:

@@ -45,14 +45,33 @@ def create_queue(url, name):
     return client("sqs", url).create_queue(QueueName=name)["QueueUrl"]
 
 
-def create_function(url, name, bucket, code, *, environments, memory=1769, timeout=60, **variables):
+def zip_of(source):
+    """A module `main` for a function that is not quite ours."""
+    packed = io.BytesIO(function_zip())
+    with zipfile.ZipFile(packed, "a") as file:
+        file.writestr("main.py", source)
+    return packed.getvalue()
+
+
+def create_function(
+    url,
+    name,
+    bucket,
+    code,
+    *,
+    environments,
+    memory=1769,
+    timeout=60,
+    handler=HANDLER,
+    **variables,
+):
     """A function with as many versions as the gateway has environments for it."""
     made = client("lambda", url)
     made.create_function(
         FunctionName=name,
         Runtime=RUNTIME,
         Role=ROLE,
-        Handler=HANDLER,
+        Handler=handler,
         Code={"ZipFile": code},
         MemorySize=memory,
         Timeout=timeout,
