@@ -23,6 +23,7 @@ from lambdamr.errors import (
 )
 from lambdamr.events import Observer
 from lambdamr.executor import Executor
+from lambdamr.executors.aws_lambda import LambdaExecutor as LambdaExecutor
 from lambdamr.executors.dask import DaskExecutor as DaskExecutor
 from lambdamr.executors.inline import InlineExecutor as InlineExecutor
 from lambdamr.executors.local import LocalExecutor as LocalExecutor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import logging
 import pickle
@@ -39,6 +38,10 @@ RAMP = 1000
 """Invocations at once that a function may add every 10 s (Lambda quotas, 2026-01)."""
 
 RAMP_SECONDS = 10
+
+GRACE = 3
+"""Seconds that a job which ends waits for invocations whose answers nobody needs any more, if
+values of the job were large: what they store later stays until it expires."""
 
 MOST = 4000
 """Invocations at once, unless ``concurrency`` says more: what one process can feed."""
@@ -138,7 +141,7 @@ class LambdaExecutor:
             except retry.Broken as error:
                 raise BrokenExecutorError(str(error)) from error
             finally:
-                await _finish(store.clear())
+                await _finish(pool.close())
 
     def __repr__(self) -> str:
         if self._stack is not None:
@@ -174,6 +177,7 @@ class LambdaPool:
         self._unbilled = 0.0  # USD that are in no answer yet
         self._puts = self._gets = 0  # of the store, that are
         self._meters: dict[str, envelope.Meter] = {}  # the last one of each function
+        self._abandoned: set[asyncio.Task[dict[str, Any]]] = set()
         self._lost: dict[int, float] = {}  # seconds after which tasks were lost
 
     @property
@@ -209,16 +213,36 @@ class LambdaPool:
         task = await self._uploaded(task)
         function = self._stack.functions[min(task.rung, len(self._stack.functions) - 1)]
         started = time.monotonic()
+        asked = asyncio.create_task(self._reply(function, task))
         try:
-            reply = await self._reply(function, task)
-        except (retry.Throttled, retry.Broken):
+            reply = await asyncio.shield(asked)
+        except asyncio.CancelledError:  # it goes on there all the same
+            self._abandoned.add(asked)
+            asked.add_done_callback(self._end_abandoned)
+            self._charge(function, time.monotonic() - started)
             raise
-        except BaseException:  # it may go on there, store values, and cost
+        except (retry.Lost, retry.OutOfMemory, retry.TimedOut):  # it may have stored values
             self._lost[task.id] = elapsed = time.monotonic() - started
             self._store.used = True
             self._charge(function, elapsed)
             raise
         return await self._answer(function, task, reply)
+
+    def _end_abandoned(self, asked: asyncio.Task[dict[str, Any]]) -> None:
+        self._abandoned.discard(asked)
+        if not asked.cancelled():
+            asked.exception()  # nobody wants to know
+
+    async def close(self) -> None:
+        """Delete the job's objects, once those who may still write some have ended, or soon."""
+        if self._abandoned and self._store.used:
+            await asyncio.wait(self._abandoned, timeout=GRACE)
+        if abandoned := list(self._abandoned):
+            self._store.used = True
+            for asked in abandoned:
+                asked.cancel()
+            await asyncio.wait(abandoned)
+        await self._store.clear()
 
     async def recover(self, task: Task) -> Answer | None:
         """What the worker had stored before its answer got lost; the rest has to be done again."""
@@ -235,7 +259,7 @@ class LambdaPool:
         """The task, with all that it refers to where workers can read it."""
         if task.functions.size > FUNCTIONS_INLINE:
             functions = await self._store.upload_functions(task.functions)
-            task = dataclasses.replace(task, functions=functions)
+            task = task._replace(functions=functions)
         refs = [task.chunk, task.initial, *(item.ref for item in task.items)]
         for ref in refs:
             if ref is not None and ref.key is not None:
@@ -300,7 +324,7 @@ class LambdaPool:
         answer: Answer = pickle.loads(frame)
         if "answer" not in reply or any(item.ref and item.ref.key for item in answer.items):
             self._store.used = True
-        return dataclasses.replace(answer, stats=self._billed(answer.stats))
+        return answer._replace(stats=self._billed(answer.stats))
 
     def _billed(self, stats: Stats) -> Stats:
         """These, with what is on no bill yet: lost invocations, and requests of the driver."""
@@ -308,7 +332,7 @@ class LambdaPool:
         self._puts, self._gets = self._store.puts, self._store.gets
         cost = self._unbilled + puts * self._prices.put + gets * self._prices.get
         self._unbilled = 0.0
-        return dataclasses.replace(stats, cost=cost)
+        return stats._replace(cost=cost)
 
     def _charge(self, function: str, seconds: float) -> None:
         """For an invocation that gave no answer: as if it had taken all of the time."""

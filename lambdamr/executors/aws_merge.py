@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -67,7 +66,7 @@ class Merger:
         functions = self._local(task.functions)
         if functions is None:
             return None
-        return dataclasses.replace(task, functions=Ref(len(functions), data=functions))
+        return task._replace(functions=Ref(len(functions), data=functions))
 
     async def _in_thread(self, task: Task) -> Answer:
         """A thread of its own, for which nobody waits at exit: a reducer may hang."""

@@ -128,22 +128,22 @@ class Session:
         Raises:
             Broken: there is none, or it is not ours; says what to do.
         """
-        where = f"the stack {name!r} in {self.region or 'no region'}"
+        stack = f"stack {name!r} in {self.region or 'no region'}"
         async with self.client("cloudformation") as client:
             try:
-                with translated(where):
+                with translated(stack):
                     answer = await client.describe_stacks(StackName=name)
             except retry.Broken as error:
                 if "does not exist" not in str(error):
                     raise
                 raise retry.Broken(
-                    f"there is no {where}. Run `lambdamr deploy`, or say region=... or stack=..."
+                    f"there is no {stack}. Run `lambdamr deploy`, or say region=... or stack=..."
                 ) from error
         found = answer["Stacks"][0]
         outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())}
         if not {"BucketName", "FunctionNames"} <= outputs.keys():
             raise retry.Broken(
-                f"{where} is {found.get('StackStatus')} and has not the outputs of a stack of "
+                f"the {stack} is {found.get('StackStatus')} and has not the outputs of a stack of "
                 f"lambdamr. Run `lambdamr deploy` and wait for its end, or say stack=..."
             )
         functions = tuple(one.strip() for one in outputs["FunctionNames"].split(","))

@@ -7,7 +7,6 @@ of exceptions, or secrets.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -29,7 +28,7 @@ from lambdamr.runtimes.secret import materialised
 from lambdamr.wire import Answer, Task
 from lambdamr.worker import Worker
 
-_MARGIN = 0.1  # of the time that is left is kept for folding and storing what was mapped
+_SHARE = 0.5  # of the time that is left: the last partition may need the other half
 _FUNCTION = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "function")
 _STREAM = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
 
@@ -72,7 +71,7 @@ def _evaluate(event: dict[str, Any], context: Any) -> dict[str, Any]:
         task = pickle.loads(unseal(key, "task", envelope.from_text(body)))
     if task.budget is not None:
         left = context.get_remaining_time_in_millis() / 1000
-        task = dataclasses.replace(task, budget=min(task.budget, (1 - _MARGIN) * left))
+        task = task._replace(budget=min(task.budget, _SHARE * left))
     with _own_folder() as folder, materialised(event.get("secrets", {}), folder, client):
         answer = _worker.evaluate(task)
         _worker.forget(everything=True)
