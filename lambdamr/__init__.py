@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "errors": (
-        "BrokenExecutorError CheckpointError CostLimitError EmptyDataError "
+        "BrokenExecutorError CheckpointError CostLimitError DeployError EmptyDataError "
         "InputError InputTypeError IntegrityError LambdamrError "
         "MapperError OutOfMemoryError PartitionError PartitionTimeoutError "
         "ReducerError ResultError ThrottledError UnpicklableError "

@@ -6,6 +6,7 @@ from lambdamr.errors import (
     BrokenExecutorError as BrokenExecutorError,
     CheckpointError as CheckpointError,
     CostLimitError as CostLimitError,
+    DeployError as DeployError,
     EmptyDataError as EmptyDataError,
     InputError as InputError,
     InputTypeError as InputTypeError,
