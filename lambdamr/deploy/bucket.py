@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -137,7 +138,7 @@ def _delete(
 ) -> int:
     done = 0
     objects = iter(found)
-    while batch := [each for each, _ in zip(objects, range(_BATCH), strict=False)]:
+    while batch := list(islice(objects, _BATCH)):
         answer = session.s3.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
         for error in answer.get("Errors", ()):
             raise DeployError(

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from botocore.exceptions import ClientError
 
-from lambdamr.deploy import package, stack
+from lambdamr.deploy import package, session, stack
 
 
 @pytest.mark.parametrize(
@@ -187,3 +188,39 @@ def test_a_stack_that_terraform_keeps_is_left_to_it(aws, command):
     aws.s3.delete_object(Bucket="theirs", Key=code["ParameterValue"])
     aws.s3.delete_bucket(Bucket="theirs")
     command("destroy", "--yes")
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ("User x is not authorized to perform: iam:CreateRole", "needs this permission"),
+        ("Value 10240 at 'memorySize' ... less than or equal to 3008", "--memory 1769 3008"),
+        ("/lambdamr/lambdamr already exists in stack arn:...", "take another --stack"),
+        ("Source image 0.dkr.ecr.x.amazonaws.com/a:1 does not exist", "push it to ECR"),
+        ("You have exceeded the limit of buckets", "Service Quotas"),
+    ],
+)
+def test_what_cloudformation_says_of_a_failure_has_a_remedy(reason, remedy):
+    failed = stack.Event("Thing", "AWS::Some::Thing", "CREATE_FAILED", reason)
+    taken_along = stack.Event("Other", "AWS::Other", "CREATE_FAILED", "Resource creation cancelled")
+    said = stack._why("lambdamr", "ROLLBACK_COMPLETE", [failed, taken_along])
+    assert f"Thing (AWS::Some::Thing): {reason}\n  -> " in said
+    assert remedy in said
+    assert "Other" not in said
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("ExpiredToken", "have expired: run `aws sso login`"),
+        ("RequestExpired", "have expired: run `aws sso login`"),
+        ("InvalidClientTokenId", "AWS does not know these credentials"),
+        ("SignatureDoesNotMatch", "AWS does not know these credentials"),
+        ("AccessDenied", "no permission for CreateStack: what AWS said"),
+        ("Throttling", "wait a minute and run it again"),
+        ("Odd", "CreateStack: what AWS said (Odd)"),
+    ],
+)
+def test_what_aws_answers_is_told_with_what_to_do(code, said):
+    error = ClientError({"Error": {"Code": code, "Message": "what AWS said"}}, "CreateStack")
+    assert said in session.explain(error)
