@@ -10,13 +10,13 @@ PIP    := $(RUN) -m pip --disable-pip-version-check --quiet
 
 # What the distributions are made of. Folders count too: a deleted file must not linger in the wheel.
 SOURCES := pyproject.toml README.md LICENSE CHANGELOG.md Makefile \
-           $(shell find lambdamr tests benchmarks examples docs \
+           $(shell find lambdamr tests benchmarks deploy examples docs \
                    -not -path '*/.*' -not -path '*/__pycache__*' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one .venv get in each other's way
-.PHONY: help demo test lint format types bench wheel clean
+.PHONY: help demo test lint lint-aws format types bench wheel clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -28,10 +28,15 @@ demo: $(VENV)/.group-demo $(VENV)/.installed ## run examples/demo.py
 test: $(VENV)/.group-test $(VENV)/.installed ## test the installed wheel; ARGS="-k tree" for some of it
 	cd tests && LAMBDAMR_TEST_INSTALLED=1 $(RUN) -P -m pytest $(ARGS)
 
-lint: $(VENV)/.group-lint ## style, format, and who may import whom
+lint: $(VENV)/.group-lint lint-aws ## style, format, who may import whom, and the AWS template
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(VENV)/bin/lint-imports --no-logo --no-cache
+
+lint-aws: $(VENV)/aws/.made
+	$(VENV)/aws/bin/cfn-lint lambdamr/deploy/template.yaml
+	$(VENV)/aws/bin/checkov --file lambdamr/deploy/template.yaml --config-file .checkov.yaml --quiet --compact --skip-download
+	@! command -v terraform >/dev/null || terraform fmt -check -diff deploy/terraform
 
 format: $(VENV)/.group-lint ## mend what ruff can mend
 	$(RUN) -m ruff check --fix
@@ -66,6 +71,11 @@ $(VENV)/.made: pyproject.toml
 
 $(VENV)/.group-%: $(VENV)/.made
 	$(PIP) install --group $*
+	@touch $@
+
+$(VENV)/aws/.made: $(VENV)/.made
+	$(RUN) -m venv --clear --without-pip $(VENV)/aws
+	$(PIP) --python $(VENV)/aws/bin/python install --group lint-aws
 	@touch $@
 
 # The wheel is built from the sdist, so the sdist is known to be whole.

@@ -10,12 +10,13 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "errors": (
-        "BrokenExecutorError CheckpointError CostLimitError EmptyDataError "
+        "BrokenExecutorError CheckpointError CostLimitError DeployError EmptyDataError "
         "InputError InputTypeError IntegrityError LambdamrError "
         "MapperError OutOfMemoryError PartitionError PartitionTimeoutError "
         "ReducerError ResultError ThrottledError UnpicklableError "
         "WorkerLostError"
     ),
+    "executors.aws_lambda": "LambdaExecutor",
     "executors.dask": "DaskExecutor",
     "executors.inline": "InlineExecutor",
     "executors.local": "LocalExecutor",

@@ -6,6 +6,7 @@ from lambdamr.errors import (
     BrokenExecutorError as BrokenExecutorError,
     CheckpointError as CheckpointError,
     CostLimitError as CostLimitError,
+    DeployError as DeployError,
     EmptyDataError as EmptyDataError,
     InputError as InputError,
     InputTypeError as InputTypeError,
@@ -23,6 +24,7 @@ from lambdamr.errors import (
 )
 from lambdamr.events import Observer
 from lambdamr.executor import Executor
+from lambdamr.executors.aws_lambda import LambdaExecutor as LambdaExecutor
 from lambdamr.executors.dask import DaskExecutor as DaskExecutor
 from lambdamr.executors.inline import InlineExecutor as InlineExecutor
 from lambdamr.executors.local import LocalExecutor as LocalExecutor

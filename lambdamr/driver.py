@@ -139,12 +139,21 @@ class Driver:
             while frontier.root is root:
                 await self._step()
             root = frontier.root or root
-        try:
-            return None if root.ref is None else await self._pool.get(root.ref)
-        except retry.TaskFailed as error:
-            raise BrokenExecutorError(
-                f"the value is made, but cannot be fetched: {error}"
-            ) from error
+        return None if root.ref is None else await self._fetch(root.ref)
+
+    async def _fetch(self, ref: Ref) -> Buffer:
+        """The frame of the value; a store that stumbles is asked again."""
+        attempts = 0
+        while True:
+            try:
+                return await self._pool.get(ref)
+            except retry.TaskFailed as error:
+                attempts += 1
+                if isinstance(error, retry.Broken) or attempts == self._job.policy.attempts:
+                    raise BrokenExecutorError(
+                        f"the value is made, but cannot be fetched: {error}"
+                    ) from error
+            await asyncio.sleep(self._jitter(attempts))
 
     async def _resume(self) -> None:
         """Take what a checkpoint has; the rest is to be mapped."""

@@ -83,3 +83,7 @@ class CheckpointError(LambdamrError):
 
 class IntegrityError(LambdamrError):
     """Bytes that arrived are not what was written: torn, tampered with, or of another version."""
+
+
+class DeployError(LambdamrError):
+    """The AWS stack could not be put up, changed, looked at or taken down."""

@@ -71,6 +71,7 @@ class Executor(Protocol):
 
 NAMED: dict[str, tuple[str, str, dict[str, object]]] = {
     "inline": ("lambdamr.executors.inline", "InlineExecutor", {}),
+    "lambda": ("lambdamr.executors.aws_lambda", "LambdaExecutor", {}),
     "local": ("lambdamr.executors.local", "LocalExecutor", {"stay_warm": False}),
 }
 """Executors that work without settings, by name: module, class, arguments."""

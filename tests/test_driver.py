@@ -485,6 +485,21 @@ def test_a_result_that_the_pool_has_lost_is_an_error_of_ours() -> None:
     assert "the worker that kept it is gone" in str(simulation.error)
 
 
+def test_a_store_that_stumbles_over_the_value_is_asked_again() -> None:
+    class Stumbles(SimulatedPool):
+        gets = 0
+
+        async def get(self, ref: Ref) -> Buffer:
+            self.gets += 1
+            if self.gets < 3:
+                raise (Lost, Throttled)[self.gets - 1]("internal error")
+            return await super().get(ref)
+
+    simulation = odd(OddExecutor(Stumbles))
+    assert simulation.value == SHAPE
+    assert of(simulation, events.TaskFailed) == []
+
+
 def test_a_value_that_is_gone_before_it_is_in_the_checkpoint_is_computed_again(
     tmp_path: Path,
 ) -> None:

@@ -1,0 +1,73 @@
+"""What driver and function send each other: JSON around a sealed or pickled task or answer.
+
+The fields ``protocol`` and ``versions`` keep their meaning for ever, so that any driver and any
+function can tell each other that they do not fit.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from typing import Any, Literal, TypedDict
+
+import cloudpickle
+
+import lambdamr
+
+PROTOCOL = 1
+
+INLINE = 64 << 10
+"""Bytes; larger values of workers go to S3. A value that travels inline crosses the driver's own
+connection to AWS, which all workers share: at 100 Mbit/s this one takes 5 ms of it."""
+
+BODY = 4 << 20
+"""Bytes; a task or an answer that is larger than this goes to S3. Lambda takes and answers 6 MiB
+(6,291,456 bytes; Lambda quotas, 2026-01), of which base64 leaves 4.5 MiB."""
+
+EVENT_BODY = 700 << 10
+"""Bytes; the same for what an asynchronous invocation takes: 1 MiB (Lambda quotas, 2026-01)."""
+
+MESSAGE_BODY = 180 << 10
+"""Bytes; the same for its answer: every SQS queue takes 256 KiB (SQS quotas, 2026-01)."""
+
+
+class Meter(TypedDict):
+    """What an invocation used, for its price."""
+
+    seconds: float
+    init: float  # seconds of the cold start before; 0 for a warm one
+    memory: int  # MiB that the function has
+    arch: Literal["x86_64", "arm64"]
+    puts: int  # S3 requests
+    gets: int
+
+
+def versions() -> dict[str, str]:
+    """What driver and worker must have in common."""
+    return {
+        "python": ".".join(map(str, sys.version_info[:2])),
+        "cloudpickle": cloudpickle.__version__,
+        "lambdamr": lambdamr.__version__,
+    }
+
+
+def root_version(imported_only: bool) -> str | None:
+    """The version of ROOT; None without ROOT, or if it is not imported and need not be."""
+    if imported_only and "ROOT" not in sys.modules:
+        return None
+    try:
+        import ROOT
+    except ImportError:
+        return None
+    version = getattr(ROOT, "__version__", None)
+    return None if version is None else str(version)
+
+
+def to_text(data: Any) -> str:
+    """Bytes, as they travel in JSON."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def from_text(text: str) -> bytes:
+    """The bytes."""
+    return base64.b64decode(text, validate=True)

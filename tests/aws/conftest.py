@@ -1,0 +1,67 @@
+"""One emulator and one gateway for all tests here; each test gets a gateway that is clean."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+for folder in (Path(__file__).parent, Path(__file__).parent.parent / "contract"):
+    sys.path.insert(0, str(folder))
+pytest.register_assert_rewrite("suite")
+
+import stack  # noqa: E402  # from next door
+from emulator import emulator  # noqa: E402
+from gateway import ENVIRONMENTS, Gateway  # noqa: E402
+
+BUCKET, FUNCTION = "lambdamr-test", "lambdamr-1769"
+
+
+@pytest.fixture(scope="session")
+def _cloud(tmp_path_factory):
+    """The emulator, and in it what a deployment makes."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Gateway() as gateway,
+        emulator(tmp_path_factory.mktemp("emulator")) as gateway.upstream,  # ends first
+    ):
+        standard_credentials(patch)
+        stack.create_bucket(gateway.url, BUCKET)
+        code = stack.function_zip()
+        queue = stack.create_queue(gateway.url, "lambdamr-test")
+        stack.create_function(
+            gateway.url,
+            FUNCTION,
+            BUCKET,
+            code,
+            environments=ENVIRONMENTS,
+            LAMBDAMR_QUEUE_URL=queue,
+        )
+        yield SimpleNamespace(
+            gateway=gateway,
+            url=gateway.url,
+            bucket=BUCKET,
+            function=FUNCTION,
+            queue=queue,
+            code=code,
+        )
+
+
+@pytest.fixture
+def cloud(_cloud, monkeypatch):
+    """The emulator behind the gateway, with nothing counted yet and no faults."""
+    standard_credentials(monkeypatch)
+    _cloud.gateway.reset()
+    yield _cloud
+    _cloud.gateway.reset()
+
+
+def standard_credentials(patch):
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN"):
+        patch.delenv(name, raising=False)
+    patch.setenv("AWS_ACCESS_KEY_ID", "000000000000")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-test")
+    patch.setenv("AWS_DEFAULT_REGION", stack.REGION)
+    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    patch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
