@@ -14,7 +14,6 @@ import socket
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import replace
 from types import TracebackType
 
 import cloudpickle
@@ -236,7 +235,7 @@ class LocalPool:
         else:
             self._crew.idle.appendleft(worker)  # the one whose caches are warmest goes first
         if self._memory:
-            answer = replace(answer, stats=replace(answer.stats, memory=self._limit(task)))
+            answer = answer._replace(stats=answer.stats._replace(memory=self._limit(task)))
         return answer
 
     async def recover(self, task: Task) -> Answer | None:
