@@ -96,7 +96,7 @@
   function timeline(data) {
     const lanes = data.lanes.length;
     const figure = chart({
-      height: Math.min(900, 90 + Math.max(90, 18 * lanes)),
+      height: Math.min(900, (coarse ? 220 : 90) + Math.max(90, 18 * lanes)),
       x_range: [0, data.seconds || 1], y_range: [lanes, 0], x_axis_label: "seconds",
     });
     const texts = data.tasks.task.map((_, index) => about(data, index));
