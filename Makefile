@@ -26,7 +26,7 @@ demo: $(VENV)/.group-demo $(VENV)/.installed ## run examples/demo.py
 
 # From tests/ and with -P, so that the lambdamr next door is out of reach: the wheel is what is tested.
 test: $(VENV)/.group-test $(VENV)/.installed ## test the installed wheel; ARGS="-k tree" for some of it
-	cd tests && LAMBDAMR_TEST_INSTALLED=1 $(RUN) -P -m pytest $(ARGS)
+	cd tests && LAMBDAMR_ARTIFACTS=$${LAMBDAMR_ARTIFACTS-$(CURDIR)/build} LAMBDAMR_TEST_INSTALLED=1 $(RUN) -P -m pytest $(ARGS)
 
 lint: $(VENV)/.group-lint lint-aws ## style, format, who may import whom, and the AWS template
 	$(RUN) -m ruff check
@@ -54,7 +54,7 @@ wheel: dist/.built ## build sdist and wheel, and check their metadata
 	$(RUN) -m twine check --strict dist/*
 
 clean: ## remove everything that make made
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.hypothesis
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/.hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made anew whenever pyproject.toml changes. Older pips than 25.1 cannot read dependency groups.

@@ -21,6 +21,7 @@ _MODULES = {
     "executors.inline": "InlineExecutor",
     "executors.local": "LocalExecutor",
     "mapreduce": "amap_reduce map_reduce",
+    "observers.report": "Report",
     "outcome": "Outcome",
     "partition": "Partitions split",
     "retry": "RetryPolicy",

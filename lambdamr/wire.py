@@ -88,7 +88,10 @@ class Stats(NamedTuple):
     wall: float = 0.0
     cpu: float = 0.0
     storing: float = 0.0  # part of wall: reading from and writing to the store
+    fetching: float = 0.0  # part of storing: reading
+    starting: float = 0.0  # before wall: the start of a cold worker, if its engine tells
     peak_memory: int = 0
+    memory: int = 0  # that the worker was given; 0 if there is no limit, or it is not known
     bytes_in: int = 0
     bytes_out: int = 0
     cold: bool = False

@@ -84,6 +84,7 @@ class Worker:
             wall=time.perf_counter() - started,
             cpu=time.process_time() - cpu,
             storing=evaluation.storing,
+            fetching=evaluation.fetching,
             peak_memory=_peak_memory(),
             bytes_in=evaluation.bytes_in,
             bytes_out=evaluation.bytes_out,
@@ -127,7 +128,7 @@ class _Evaluation:
         self._fold: Fold | None = None
         self.stopped = task.lo
         self.failure: Failure | None = None
-        self.storing = 0.0
+        self.storing = self.fetching = 0.0
         self.bytes_in = self.bytes_out = 0
 
     def run(self, mapper: Callable[[Any], Any], reducer: Callable[[Any, Any], Any]) -> None:
@@ -209,7 +210,9 @@ class _Evaluation:
         started = time.perf_counter()
         frame = ref.data if ref.key is None else self._store.read(ref.key)
         assert frame is not None
-        self.storing += time.perf_counter() - started
+        elapsed = time.perf_counter() - started
+        self.storing += elapsed
+        self.fetching += elapsed
         self.bytes_in += ref.size
         return decode(frame)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lambdamr import MapperError, events, map_reduce
-from lambdamr.testing import Crash, Raise, simulate
+from lambdamr import LocalExecutor, MapperError, events, map_reduce
+from lambdamr.testing import Crash, Raise, SimulatedExecutor, simulate
 
 START = events.JobStarted(0.0, "j", 1, 2, "InlineExecutor", 1, 0.0)
 
@@ -89,3 +89,25 @@ def test_a_failure_for_good_is_told_with_its_traceback_and_no_delay(errors: Any)
     ]
     assert told[0].message == "ValueError: no"
     assert "ValueError: no" in told[0].traceback
+
+
+def test_a_task_tells_the_memory_that_its_worker_was_given_and_what_reading_took() -> None:
+    told: list[events.Event] = []
+    with LocalExecutor(1, memory=[1 << 30, 2 << 30]) as executor:
+        map_reduce(_grown, max, range(2), executor=executor, observers=[told.append])
+    (stats, *_) = [event.stats for event in told if isinstance(event, events.TaskFinished)]
+    assert stats.memory == 1 << 30
+    assert 0 < stats.peak_memory < stats.memory
+    assert 0 <= stats.fetching <= stats.storing <= stats.wall
+
+
+def _grown(partition: range) -> int:
+    return len(partition)
+
+
+def test_a_cold_worker_tells_how_long_its_start_took() -> None:
+    executor = SimulatedExecutor(workers=2, cold_start=3.0)
+    simulation = simulate(sum, operator.add, range(40), executor=executor)
+    stats = [e.stats for e in simulation.events if isinstance(e, events.TaskFinished)]
+    assert {one.starting for one in stats if one.cold} == {3.0}
+    assert {one.starting for one in stats if not one.cold} == {0.0}

@@ -234,6 +234,8 @@ class LocalPool:
             worker.connection.close()  # if it lives, it notices, and ends
         else:
             self._crew.idle.appendleft(worker)  # the one whose caches are warmest goes first
+        if self._memory:
+            answer = answer._replace(stats=answer.stats._replace(memory=self._limit(task)))
         return answer
 
     async def recover(self, task: Task) -> Answer | None:
@@ -251,11 +253,14 @@ class LocalPool:
             return self._crew.idle.popleft()
         return self._crew.fork()
 
+    def _limit(self, task: Task) -> int:
+        return self._memory[min(task.rung, len(self._memory) - 1)]
+
     async def _watch_memory(self) -> None:
         while True:
             await asyncio.sleep(_MEMORY_CHECK)
             for worker, task in self._busy.items():
-                limit = self._memory[min(task.rung, len(self._memory) - 1)]
+                limit = self._limit(task)
                 if worker.pid is None or worker.killed_for is not None:
                     continue
                 used = _resident(worker.pid)

@@ -80,6 +80,7 @@ class Workers:
             storing=storing,
             bytes_in=answer.stats.bytes_in,
             bytes_out=answer.stats.bytes_out,
+            starting=is_cold * self._settings.cold_start,
             cold=is_cold,
             cost=self._settings.price * wall,
         )

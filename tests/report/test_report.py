@@ -1,0 +1,121 @@
+"""The observer, the files it leaves, and what it says of bad paths."""
+
+import logging
+import operator
+import sys
+
+import pytest
+from recorded import job, large, task
+
+import lambdamr
+from lambdamr import InputError, Report, map_reduce
+from lambdamr.observers import report
+from lambdamr.observers.record import Record
+
+
+def test_a_job_leaves_every_kind_of_report_that_was_asked_for(tmp_path):
+    names = ["job.html", "job.json", "job.csv", "job.parquet"]
+    observer = Report(*(tmp_path / name for name in names))
+    value = map_reduce(sum, operator.add, range(40), executor="inline", observers=[observer])
+    assert value == 780
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert Record.read(tmp_path / "job.json").done == 40
+    assert "succeeded" in (tmp_path / "job.html").read_text()
+
+
+def test_a_job_that_fails_leaves_one_too(tmp_path):
+    def bad(partition):
+        raise ValueError("no such muon")
+
+    with pytest.raises(lambdamr.MapperError):
+        map_reduce(bad, max, range(4), executor="inline", observers=[Report(tmp_path / "a.json")])
+    record = Record.read(tmp_path / "a.json")
+    assert record.error.startswith("MapperError")
+    assert "no such muon" in record.failures[0].traceback
+
+
+def test_several_jobs_may_have_a_file_each(tmp_path):
+    observer = Report(tmp_path / "{job}.json")
+    for _ in range(2):
+        map_reduce(sum, max, range(4), executor="inline", observers=[observer])
+    assert len({Record.read(path).job for path in tmp_path.iterdir()}) == 2
+
+
+def test_a_report_replaces_the_last_one_as_a_whole(tmp_path):
+    path = tmp_path / "job.csv"
+    path.write_text("old")
+    report.write(job(task(0, 0, 1)), path)
+    assert len(path.read_text().splitlines()) == 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_report_that_cannot_be_written_is_logged_and_the_job_has_its_value(tmp_path, caplog):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    observer = Report(folder / "job.json")
+    folder.rmdir()
+    with caplog.at_level(logging.ERROR):
+        assert map_reduce(sum, max, range(4), executor="inline", observers=[observer]) == 3
+    assert "there is no folder" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [
+        ("job.pdf", r"is an \.html, \.json, \.csv or \.parquet file; .*job\.pdf' is none"),
+        ("job", "is none"),
+        ("no/such/job.html", "there is no folder .* make it first"),
+        ("folder.html", "is a folder"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_refused_at_once(tmp_path, path, complaint):
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(InputError, match=complaint):
+        Report(tmp_path / path)
+
+
+def test_what_is_no_path_is_refused():
+    with pytest.raises(lambdamr.InputTypeError, match="needs the path of a file, not 7"):
+        Report(7)
+
+
+@pytest.mark.parametrize("name", ["jinja2", "bokeh"])
+def test_without_its_packages_a_page_says_what_to_install(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("importlib.util.find_spec", lambda wanted: None if wanted == name else 1)
+    with pytest.raises(InputError, match=rf"needs {name}: pip install 'lambdamr\[report\]'"):
+        Report(tmp_path / "job.html")
+    Report(tmp_path / "job.json")
+
+
+def test_without_pyarrow_a_parquet_report_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda wanted: None)
+    with pytest.raises(InputError, match=r"pip install 'lambdamr\[parquet\]'"):
+        Report(tmp_path / "job.parquet")
+
+
+def test_jobs_are_compared_in_a_page_only(tmp_path):
+    with pytest.raises(InputError, match=r"must end with \.html"):
+        report.compare([large(10)] * 2, ["a", "b"], tmp_path / "both.json")
+
+
+def test_the_text_of_a_job_has_its_numbers_and_the_advice():
+    record = job(task(0, 0, 5.9, starting=4.1, cold=True, cost=1.5), error="MapperError: no")
+    text = report.as_text([record], ["night"])
+    assert "ended" in text
+    assert "failed" in text
+    assert "1.5 USD" in text
+    assert "night: MapperError: no" in text
+    assert "night: 41 % of billed time is cold start" in text
+
+
+def test_two_jobs_are_laid_side_by_side_with_their_ratio():
+    text = report.as_text([job(task(0, 0, 2)), job(task(0, 0, 3))], ["a", "b"])
+    (line,) = [line for line in text.splitlines() if line.startswith("time")]
+    assert line.split() == ["time", "2", "s", "3", "s", "1.5×"]
+
+
+def test_importing_lambdamr_imports_no_reports():
+    import subprocess
+
+    program = "import sys, lambdamr; lambdamr.map_reduce; print('jinja2' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", program]) == b"False\n"
