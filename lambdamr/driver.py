@@ -309,8 +309,10 @@ class Driver:
         if failure is None or not copies:
             del self._copies[work]
         if answer is not None:
-            await self._abandon(copies)
-            self._settle_answered(attempt, answer)
+            try:
+                await self._abandon(copies)
+            finally:  # the job may be cancelled meanwhile; this answer is here all the same
+                self._settle_answered(attempt, answer)
         elif isinstance(failure, retry.Broken):
             self._failed_event(attempt, work, "broken", failure, None)
             raise BrokenExecutorError(str(failure)) from failure

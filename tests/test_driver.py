@@ -530,6 +530,17 @@ def test_a_straggler_gets_a_copy_and_the_faster_one_wins() -> None:
     assert simulation.seconds < 10
 
 
+def test_an_answer_counts_although_the_job_is_cancelled_while_its_copy_is_abandoned() -> None:
+    def cancel(event: events.Event) -> None:
+        if isinstance(event, events.TaskAbandoned):
+            owner = asyncio.current_task()
+            assert owner is not None
+            owner.cancel()
+
+    simulation = job({(7, 8, 1): Slow(1000)}, observers=[cancel])  # or PromiseError: no end
+    assert isinstance(simulation.error, asyncio.CancelledError)
+
+
 def test_a_straggler_that_is_faster_than_its_copy_wins() -> None:
     simulation = job({(7, 8, 1): Slow(5), (7, 8, 2): Hang()})
     assert simulation.value == SHAPE
