@@ -43,6 +43,9 @@ GRACE = 3
 """Seconds that a job which ends waits for invocations whose answers nobody needs any more, if
 values of the job were large: what they store later stays until it expires."""
 
+SHORT_GRACE = 0.5
+"""Seconds; the same if no value was large so far."""
+
 MOST = 4000
 """Invocations at once, unless ``concurrency`` says more: what one process can feed."""
 
@@ -230,15 +233,16 @@ class LambdaPool:
 
     def _end_abandoned(self, asked: asyncio.Task[dict[str, Any]]) -> None:
         self._abandoned.discard(asked)
-        if not asked.cancelled():
-            asked.exception()  # nobody wants to know
+        if asked.cancelled() or asked.exception() is not None:
+            self._store.used = True  # perhaps
+        elif meter := asked.result().get("meter"):
+            self._store.used |= meter["puts"] > 0
 
     async def close(self) -> None:
         """Delete the job's objects, once those who may still write some have ended, or soon."""
-        if self._abandoned and self._store.used:
-            await asyncio.wait(self._abandoned, timeout=GRACE)
+        if self._abandoned:
+            await asyncio.wait(self._abandoned, timeout=GRACE if self._store.used else SHORT_GRACE)
         if abandoned := list(self._abandoned):
-            self._store.used = True
             for asked in abandoned:
                 asked.cancel()
             await asyncio.wait(abandoned)
@@ -309,6 +313,7 @@ class LambdaPool:
         if meter := reply.get("meter"):
             self._meters[function] = meter
             self._unbilled += self._prices.of(meter)
+            self._store.used |= meter["puts"] > 0
         if "mismatch" in reply:
             raise retry.Broken(_misfit(function, self._envelope["versions"], reply["mismatch"]))
         if "failed" in reply:
@@ -322,8 +327,6 @@ class LambdaPool:
         else:
             frame = await self._store.get(f"{self._envelope['prefix']}{task.id}/answer")
         answer: Answer = pickle.loads(frame)
-        if "answer" not in reply or any(item.ref and item.ref.key for item in answer.items):
-            self._store.used = True
         return answer._replace(stats=self._billed(answer.stats))
 
     def _billed(self, stats: Stats) -> Stats:
