@@ -40,6 +40,8 @@ class Gateway:
     Attributes:
         calls: requests so far, by service and method ("s3 PUT", "lambda POST").
         invocations: that began, by function.
+        events: how many of them were asynchronous.
+        destinations: who gets the event and the error of those that failed, by function.
         request_limit: bytes of a request.
         faults: callables that get ("before", service, request, body) before a request is passed
             on, and ("after", service, request, response) before its response is; what one
@@ -52,6 +54,9 @@ class Gateway:
         self.upstream = None
         self.calls = collections.Counter()
         self.invocations = collections.Counter()
+        self.destinations = {}
+        self.events = 0
+        self._background = set()
         self.request_limit = REQUEST_LIMIT
         self.faults = []
         self.reserved = {}
@@ -73,6 +78,8 @@ class Gateway:
     def reset(self):
         self.calls.clear()
         self.invocations.clear()
+        self.destinations.clear()
+        self.events = 0
         self.request_limit = REQUEST_LIMIT
         self.faults.clear()
         self.reserved.clear()
@@ -148,7 +155,10 @@ class Gateway:
         if len(body) > limit:
             return error(413, "RequestTooLargeException", f"{len(body)} bytes; limit is {limit}")
         if asynchronous:
-            self._background = asyncio.ensure_future(self._evaluate(function, request, body))
+            self.events += 1
+            task = asyncio.ensure_future(self._evaluate_event(function, request, body))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
             return web.Response(status=202)
         if self.running >= self.reserved.get(function, ENVIRONMENTS):
             self.refused += 1
@@ -159,6 +169,13 @@ class Gateway:
                 Reason="ReservedFunctionConcurrentInvocationLimitExceeded",
             )
         return await self._evaluate(function, request, body)
+
+    async def _evaluate_event(self, function, request, body):
+        """What Lambda does after it has taken an event: no retries, failures go to the queue."""
+        response = await self._evaluate(function, request, body)
+        destination = self.destinations.get(function)
+        if "X-Amz-Function-Error" in response.headers and destination is not None:
+            await asyncio.to_thread(destination, json.loads(body), json.loads(response.body))
 
     async def _evaluate(self, function, request, body):
         while not (free := self.free[function]):  # noqa: ASYNC110  # rare
