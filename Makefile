@@ -25,8 +25,9 @@ demo: $(VENV)/.group-demo $(VENV)/.installed ## run examples/demo.py
 	$(RUN) examples/demo.py $(ARGS)
 
 # From tests/ and with -P, so that the lambdamr next door is out of reach: the wheel is what is tested.
-test: $(VENV)/.group-test $(VENV)/.installed ## test the installed wheel; ARGS="-k tree" for some of it
-	cd tests && LAMBDAMR_ARTIFACTS=$${LAMBDAMR_ARTIFACTS-$(CURDIR)/build} LAMBDAMR_TEST_INSTALLED=1 $(RUN) -P -m pytest $(ARGS)
+test: $(VENV)/.group-test $(VENV)/.rie/.unpacked $(VENV)/.installed ## test the installed wheel; ARGS="-k tree" for some of it
+	cd tests && LAMBDAMR_ARTIFACTS=$${LAMBDAMR_ARTIFACTS-$(CURDIR)/build} LAMBDAMR_TEST_INSTALLED=1 \
+	  LAMBDAMR_TEST_RIE=$(CURDIR)/$(VENV)/.rie $(RUN) -P -m pytest $(ARGS)
 
 lint: $(VENV)/.group-lint lint-aws ## style, format, who may import whom, and the AWS template
 	$(RUN) -m ruff check
@@ -82,6 +83,14 @@ $(VENV)/aws/.made: $(VENV)/.made
 dist/.built: $(SOURCES) | $(VENV)/.group-build
 	rm -rf dist
 	$(RUN) -m build --no-isolation
+	@touch $@
+
+# AWS's runtime interface emulator, out of the wheel that has it, without the sixty packages it needs.
+$(VENV)/.rie/.unpacked: $(VENV)/.made
+	rm -rf $(@D)
+	$(PIP) download --no-deps --dest $(@D) aws-sam-cli
+	cd $(@D) && $(RUN) -m zipfile -e *.whl . && mv samcli/local/rapid/aws-lambda-rie-* . && rm -r -- *.whl *sam*cli*
+	chmod +x $(@D)/aws-lambda-rie-*
 	@touch $@
 
 # Forced, since the version may be the same; a second time for the dependencies that are missing.

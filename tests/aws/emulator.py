@@ -62,3 +62,13 @@ def wait_for(url, process, log):
             return
         time.sleep(0.05)
     raise AssertionError(f"no answer from {url}: {log.read_text()}")
+
+
+def wait_for_port(port, process, log):
+    end = time.monotonic() + START
+    while time.monotonic() < end:
+        assert process.poll() is None, log.read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"nothing listens on {port}: {log.read_text()}")

@@ -40,6 +40,9 @@ class Gateway:
     Attributes:
         calls: requests so far, by service and method ("s3 PUT", "lambda POST").
         invocations: that began, by function.
+        elsewhere: URL of what runs a function instead of the emulator.
+        events: how many of them were asynchronous.
+        destinations: who gets the event and the error of those that failed, by function.
         request_limit: bytes of a request.
         faults: callables that get ("before", service, request, body) before a request is passed
             on, and ("after", service, request, response) before its response is; what one
@@ -52,11 +55,15 @@ class Gateway:
         self.upstream = None
         self.calls = collections.Counter()
         self.invocations = collections.Counter()
+        self.destinations = {}
+        self.events = 0
+        self._background = set()
         self.request_limit = REQUEST_LIMIT
         self.faults = []
         self.reserved = {}
         self.running = self.peak = self.refused = 0
         self.history = []  # (time, running)
+        self.elsewhere = {}
         self.free = collections.defaultdict(lambda: [str(i) for i in range(ENVIRONMENTS, 0, -1)])
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -73,6 +80,8 @@ class Gateway:
     def reset(self):
         self.calls.clear()
         self.invocations.clear()
+        self.destinations.clear()
+        self.events = 0
         self.request_limit = REQUEST_LIMIT
         self.faults.clear()
         self.reserved.clear()
@@ -148,7 +157,10 @@ class Gateway:
         if len(body) > limit:
             return error(413, "RequestTooLargeException", f"{len(body)} bytes; limit is {limit}")
         if asynchronous:
-            self._background = asyncio.ensure_future(self._evaluate(function, request, body))
+            self.events += 1
+            task = asyncio.ensure_future(self._evaluate_event(function, request, body))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
             return web.Response(status=202)
         if self.running >= self.reserved.get(function, ENVIRONMENTS):
             self.refused += 1
@@ -160,6 +172,22 @@ class Gateway:
             )
         return await self._evaluate(function, request, body)
 
+    async def _interface_emulator(self, url, body):
+        """AWS's runtime interface emulator: one invocation at a time, and no header for errors."""
+        path = "/2015-03-31/functions/function/invocations"
+        async with self._session.post(url + path, data=io.BytesIO(body)) as response:
+            data = await response.read()
+            failed = response.status != 200 or b'"errorType"' in data[:1000]
+            headers = {"X-Amz-Function-Error": "Unhandled"} if failed else {}
+            return web.Response(body=data, headers=headers)
+
+    async def _evaluate_event(self, function, request, body):
+        """What Lambda does after it has taken an event: no retries, failures go to the queue."""
+        response = await self._evaluate(function, request, body)
+        destination = self.destinations.get(function)
+        if "X-Amz-Function-Error" in response.headers and destination is not None:
+            await asyncio.to_thread(destination, json.loads(body), json.loads(response.body))
+
     async def _evaluate(self, function, request, body):
         while not (free := self.free[function]):  # noqa: ASYNC110  # rare
             await asyncio.sleep(0.01)
@@ -170,6 +198,8 @@ class Gateway:
         self.history.append((time.monotonic(), self.running))
         headers = {"X-Amz-Log-Type": "Tail", "X-Amz-Invocation-Type": "RequestResponse"}
         try:
+            if url := self.elsewhere.get(function):
+                return await self._interface_emulator(url, body)
             url = request.rel_url.update_query(Qualifier=version)
             response = await self._forward(request, body, url, **headers)
         finally:

@@ -92,7 +92,24 @@ def keys(url, bucket, prefix=""):
 
 
 def messages(url, queue):
-    """What waits in a queue, or is being looked at."""
+    """How many wait in a queue, or are being looked at."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     answer = client("sqs", url).get_queue_attributes(QueueUrl=queue, AttributeNames=names)
-    return json.dumps(answer["Attributes"])
+    return sum(map(int, answer["Attributes"].values()))
+
+
+def failures_to(url, queue):
+    """A destination on failure: puts on a queue what Lambda puts there (Lambda guide, 2026-01)."""
+    sqs = client("sqs", url)
+
+    def report(event, error):
+        record = {
+            "version": "1.0",
+            "requestContext": {"functionArn": "arn:aws:lambda:f", "condition": "RetriesExhausted"},
+            "requestPayload": event,
+            "responseContext": {"statusCode": 200, "functionError": "Unhandled"},
+            "responsePayload": error,
+        }
+        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(record))
+
+    return report

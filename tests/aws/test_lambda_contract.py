@@ -18,7 +18,7 @@ class TestLambda(ExecutorContract):
         )
 
     @pytest.fixture(autouse=True)
-    def _cloud(self, cloud):
+    def _remember(self, cloud):
         self.cloud = cloud
 
     def left_behind(self, executor):

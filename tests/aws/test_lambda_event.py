@@ -1,0 +1,134 @@
+"""Asynchronous invocations: the answer comes through a queue, or through the bucket."""
+
+import concurrent.futures
+import operator
+import os
+import time
+
+import numpy as np
+import pytest
+import stack
+
+import lambdamr
+from lambdamr import events
+from lambdamr.executors import aws_completions, aws_pool
+
+PROMPT = lambdamr.RetryPolicy(base_delay=0, straggler_factor=None)
+
+
+@pytest.fixture
+def executor(cloud):
+    return of(cloud)
+
+
+def of(cloud, **settings):
+    settings = {"invocation": "event", "queue_url": cloud.queue, "concurrency": 4} | settings
+    return lambdamr.LambdaExecutor(
+        functions=[cloud.function], bucket=cloud.bucket, endpoint_url=cloud.url, **settings
+    )
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(cloud):
+    yield
+    assert stack.keys(cloud.url, cloud.bucket, "jobs/") == []
+
+
+def total(executor, n=8, **options):
+    return lambdamr.map_reduce(
+        sum, operator.add, range(n), executor=executor, retry=PROMPT, **options
+    )
+
+
+def test_answers_come_through_the_queue(cloud, executor):
+    assert total(executor, 100) == 4950
+    assert cloud.gateway.events > 0
+    assert not [call for call in cloud.gateway.calls if call.startswith("s3")]
+    assert stack.messages(cloud.url, cloud.queue) == 0
+
+
+@pytest.mark.parametrize("size", [40_000, 1_000_000])
+def test_values_of_any_size_come_back(executor, size):
+    got = lambdamr.map_reduce(
+        lambda part: [os.urandom(size)], operator.add, range(12), fan_in=12, executor=executor
+    )
+    assert [len(value) for value in got] == [size] * 12
+
+
+def test_a_task_of_3_mb_goes_through_s3(executor):
+    data = np.random.default_rng(1).random(400_000)
+    got = lambdamr.map_reduce(
+        lambda part: float(part.sum()), operator.add, data, npartitions=1, executor=executor
+    )
+    assert got == float(data.sum())
+
+
+def test_an_exception_of_the_mapper_travels(executor):
+    with pytest.raises(lambdamr.MapperError, match="ZeroDivisionError"):
+        lambdamr.map_reduce(lambda part: 1 // 0, operator.add, range(4), executor=executor)
+
+
+def test_two_jobs_share_the_queue(cloud):
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(lambda n: total(of(cloud), n), [40, 50])) == [780, 1225]
+    assert stack.messages(cloud.url, cloud.queue) == 0
+
+
+def test_what_is_stale_is_swept_from_the_queue(cloud, executor, monkeypatch):
+    monkeypatch.setattr(aws_completions, "_STALE", -1)
+    sqs = stack.client("sqs", cloud.url)
+    sqs.send_message(QueueUrl=cloud.queue, MessageBody='{"lambdamr": "jobs/gone/", "number": 1}')
+    sqs.send_message(QueueUrl=cloud.queue, MessageBody="no JSON")
+    assert total(executor) == 28
+    assert stack.messages(cloud.url, cloud.queue) == 0
+
+
+def test_an_invocation_that_failed_is_reported_by_lambda_itself(cloud, executor):
+    """The stack's functions have the queue as the destination of failures."""
+    cloud.gateway.destinations[cloud.function] = stack.failures_to(cloud.url, cloud.queue)
+    with pytest.raises(lambdamr.WorkerLostError, match=r"Runtime\.ExitError|died"):
+        lambdamr.map_reduce(
+            lambda part: os._exit(3), operator.add, [1], executor=executor, retry=PROMPT
+        )
+
+
+def test_an_invocation_of_which_nothing_is_heard_is_lost(cloud, executor, monkeypatch):
+    monkeypatch.setattr(aws_pool, "COMPLETIONS_LIMIT", 1)
+    with pytest.raises(lambdamr.WorkerLostError, match="no word of it on the queue for 1 s"):
+        lambdamr.map_reduce(
+            lambda part: time.sleep(4),
+            operator.add,
+            [1],
+            executor=executor,
+            retry=lambdamr.RetryPolicy(attempts=1),
+        )
+    while cloud.gateway.running:
+        time.sleep(0.01)
+
+
+def test_tasks_that_take_long_are_invoked_asynchronously(cloud, monkeypatch):
+    monkeypatch.setattr(aws_pool, "LONG", 0.2)
+
+    def mapper(part):
+        time.sleep(0.3)
+        return part[0]
+
+    executor = of(cloud, invocation="auto", concurrency=2)
+    policy = lambdamr.RetryPolicy(straggler_factor=None)
+    seen = []
+    got = lambdamr.map_reduce(
+        mapper, operator.add, range(12), executor=executor, retry=policy, observers=[seen.append]
+    )
+    assert got == 66
+    finished = [event for event in seen if isinstance(event, events.TaskFinished)]
+    assert 0 < cloud.gateway.events < len(finished)
+
+
+def test_without_a_queue_it_says_what_to_do(cloud):
+    with pytest.raises(lambdamr.BrokenExecutorError, match="queue_url"):
+        total(of(cloud, queue_url=None))
+
+
+def test_a_queue_that_is_gone_ends_the_job(cloud):
+    with pytest.raises(lambdamr.BrokenExecutorError, match=r"NonExistentQueue|QueueDoesNotExist"):
+        total(of(cloud, queue_url=cloud.queue + "-gone"))

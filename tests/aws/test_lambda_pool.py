@@ -1,0 +1,218 @@
+"""What a job on AWS Lambda asks of the services: how often, how much at once, and for how much."""
+
+import asyncio
+import itertools
+import operator
+import time
+
+import numpy as np
+import pytest
+import stack
+from gateway import Cut
+
+import lambdamr
+from lambdamr import events
+from lambdamr.executors import aws_prices
+
+MIB = 1 << 20
+
+
+def of(cloud, **settings):
+    settings = {
+        "concurrency": 4,
+        "endpoint_url": cloud.url,
+        "functions": [cloud.function],
+    } | settings
+    return lambdamr.LambdaExecutor(bucket=cloud.bucket, **settings)
+
+
+def s3(cloud):
+    return {call: n for call, n in cloud.gateway.calls.items() if call.startswith("s3")}
+
+
+# -- requests --------------------------------------------------------------------------------------
+
+
+def test_a_thousand_empty_partitions_ask_s3_for_nothing(cloud):
+    got = lambdamr.map_reduce(
+        lambda part: None, lambda a, b: None, range(1000), executor=of(cloud, concurrency=16)
+    )
+    assert got is None
+    assert s3(cloud) == {}
+    assert cloud.gateway.invocations[cloud.function] >= 16
+
+
+def test_a_partial_of_8_mb_is_written_once_and_read_once(cloud):
+    got = lambdamr.map_reduce(
+        lambda part: np.full(MIB, float(part[0])),
+        operator.iadd,
+        range(100),
+        executor=of(cloud, concurrency=16),
+    )
+    assert got[0] == got[-1] == 4950
+    counted = s3(cloud)
+    assert counted["s3 PUT"] <= 2 * 100
+    assert counted["s3 GET"] <= 2 * 100 + 2  # and two LISTs, before all is deleted
+    assert stack.keys(cloud.url, cloud.bucket, "jobs/") == []
+
+
+def test_functions_are_uploaded_once_for_a_content(cloud):
+    table = bytes(range(256)) * 1000
+
+    def job():
+        return lambdamr.map_reduce(
+            lambda part: table[part[0]], operator.add, range(100), executor=of(cloud)
+        )
+
+    assert job() == job() == 4950
+    assert cloud.gateway.calls["s3 PUT"] == 1
+    assert len(stack.keys(cloud.url, cloud.bucket, "functions/")) >= 1
+
+
+def test_values_that_compress_are_compressed(cloud):
+    sizes = []
+
+    def note(when, service, request, body):
+        if when == "before" and service == "s3" and request.method == "PUT":
+            sizes.append(len(body))
+
+    cloud.gateway.faults.append(note)
+    for make, most in ((np.zeros, 100_000), (lambda n: np.random.default_rng(1).random(n), 10**7)):
+        sizes.clear()
+        got = lambdamr.map_reduce(
+            lambda part, make=make: make(MIB), operator.iadd, [1, 2], executor=of(cloud)
+        )
+        assert got.shape == (MIB,)
+        assert sizes
+        assert max(sizes) < most
+
+
+# -- at once ---------------------------------------------------------------------------------------
+
+
+def test_reserved_concurrency_is_found_and_costs_no_attempt(cloud):
+    """4 at once, of which nobody told the driver."""
+    stack.client("lambda", cloud.url).put_function_concurrency(
+        FunctionName=cloud.function, ReservedConcurrentExecutions=4
+    )
+    seen = []
+
+    def mapper(part):
+        time.sleep(0.2)
+        return [part[0]]
+
+    try:
+        got = lambdamr.map_reduce(
+            mapper,
+            operator.add,
+            range(200),
+            executor=of(cloud, concurrency=None),
+            observers=[seen.append],
+        )
+    finally:
+        stack.client("lambda", cloud.url).delete_function_concurrency(FunctionName=cloud.function)
+    assert got == list(range(200))
+    assert [event for event in seen if isinstance(event, events.TaskFailed)] == []
+    assert any(isinstance(event, events.Throttled) for event in seen)
+    level = settled(cloud.gateway.history)
+    print(
+        f"in flight on average, after the first third: {level:.2f}; refused {cloud.gateway.refused}"
+    )
+    assert 3 <= level <= 5
+
+
+def settled(history):
+    """The average number that ran at once, over time, without the first third and the end."""
+    start, end = history[0][0], history[-1][0]
+    start, end = start + (end - start) / 3, end - (end - start) / 10
+    area = 0.0
+    for (since, running), (until, _) in itertools.pairwise(history):
+        area += running * max(0.0, min(until, end) - max(since, start))
+    return area / (end - start)
+
+
+# -- cost ------------------------------------------------------------------------------------------
+
+
+def test_each_answer_says_what_it_cost(cloud):
+    seen = []
+    lambdamr.map_reduce(
+        lambda part: time.sleep(0.3),
+        lambda a, b: None,
+        range(8),
+        executor=of(cloud, concurrency=8),
+        observers=[seen.append],
+    )
+    (finished,) = (event for event in seen if isinstance(event, events.JobFinished))
+    tasks = [event.stats for event in seen if isinstance(event, events.TaskFinished)]
+    mapped = [stats for stats in tasks if stats.worker != "driver"]
+    assert len(mapped) == 8
+    prices = aws_prices.prices(stack.REGION)
+    seconds = sum(stats.wall for stats in mapped)
+    least = 8 * prices.request + seconds * 1769 / 1024 * prices.gb_second["x86_64"]
+    assert least <= finished.cost <= 8 * least  # cold starts, perhaps
+    assert finished.cost == pytest.approx(sum(stats.cost for stats in tasks))
+
+
+def test_prices_may_be_given(cloud):
+    free = aws_prices.Prices({"x86_64": 0, "arm64": 0}, request=1.0, put=0, get=0)
+    seen = []
+    lambdamr.map_reduce(
+        sum, operator.add, range(8), executor=of(cloud, prices=free), observers=[seen.append]
+    )
+    assert seen[-1].cost == cloud.gateway.invocations[cloud.function]
+
+
+def test_a_job_stops_before_it_costs_too_much(cloud):
+    free = aws_prices.Prices({"x86_64": 0, "arm64": 0}, request=1.0, put=0, get=0)
+    with pytest.raises(lambdamr.CostLimitError):
+        lambdamr.map_reduce(
+            lambda part: time.sleep(0.01),
+            lambda a, b: None,
+            range(1000),
+            executor=of(cloud, prices=free),
+            max_cost=3.5,
+        )
+    assert cloud.gateway.invocations[cloud.function] <= 4
+
+
+def test_what_was_lost_is_paid_for_as_well(cloud):
+    seen = []
+
+    prices = aws_prices.Prices({"x86_64": 0, "arm64": 0}, request=1.0, put=0, get=0)
+    left = [2]
+
+    def fault(when, service, request, body):
+        if when == "after" and service == "lambda" and left[0]:
+            left[0] -= 1
+            raise Cut
+
+    cloud.gateway.faults.append(fault)
+    got = lambdamr.map_reduce(
+        sum,
+        operator.add,
+        range(8),
+        executor=of(cloud, prices=prices),
+        observers=[seen.append],
+        retry=lambdamr.RetryPolicy(base_delay=0, straggler_factor=None),
+    )
+    assert got == 28
+    assert seen[-1].cost == cloud.gateway.invocations[cloud.function]
+
+
+def test_jobs_of_one_executor_do_not_meet(cloud):
+    async def main():
+        executor = of(cloud)
+        return await asyncio.gather(
+            *(
+                lambdamr.amap_reduce(
+                    lambda part, n=n: np.full(50_000, float(n)),
+                    operator.iadd,
+                    range(6),
+                    executor=executor,
+                )
+                for n in range(3)
+            )
+        )
+
+    assert [value[0] for value in asyncio.run(main())] == [0, 6, 12]
