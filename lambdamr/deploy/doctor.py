@@ -59,14 +59,15 @@ def examine(session: Session, name: str) -> Iterator[Finding]:
     yield _stack(session, name, found)
     if found is None or found.is_busy or found.is_empty:
         return
-    yield _versions(found)
+    versions = _versions(found)
+    yield versions
     yield _tried("bucket", partial(_bucket, session, found))
     yield _tried("queue", partial(_queue, session, found))
     yield _tried("concurrency", partial(_concurrency, session))
     for function in found.functions:
         state = _tried(function, partial(_function, session, function))
         yield state
-        if state.verdict != "bad":
+        if "bad" not in {state.verdict, versions.verdict}:
             yield _tried("round trip", partial(_round_trip, session, found, function))
     yield _tried("left behind", partial(_leftovers, session, found))
 

@@ -127,7 +127,7 @@ def template() -> str:
 
 
 def find(session: Session, name: str) -> Stack | None:
-    """The stack, or None.
+    """The stack of this name or id, or None.
 
     Raises:
         DeployError: there is a stack of this name, which is not ours.
@@ -142,7 +142,7 @@ def find(session: Session, name: str) -> Stack | None:
             "take another name with --stack"
         )
     return Stack(
-        name,
+        described["StackName"],
         described.get("StackId", name),
         status,
         {p["ParameterKey"]: p.get("ParameterValue", "") for p in described.get("Parameters", ())},
@@ -153,7 +153,7 @@ def find(session: Session, name: str) -> Stack | None:
 def resources(session: Session, stack: Stack) -> list[Resource]:
     """All that the stack holds."""
     pages = session.cloudformation.get_paginator("list_stack_resources").paginate(
-        StackName=stack.id
+        StackName=stack.name
     )
     return [
         Resource(
@@ -198,7 +198,7 @@ def update(
     token = _token()
     try:
         session.cloudformation.update_stack(
-            StackName=stack.id,
+            StackName=stack.name,
             TemplateBody=template(),
             Parameters=_listed(parameters),
             Capabilities=["CAPABILITY_IAM"],
@@ -218,7 +218,7 @@ def delete(session: Session, stack: Stack, heard: Listener) -> None:
         DeployError: a resource could not be removed; says which, why, and how to mend it.
     """
     token = _token()
-    session.cloudformation.delete_stack(StackName=stack.id, ClientRequestToken=token)
+    session.cloudformation.delete_stack(StackName=stack.name, ClientRequestToken=token)
     _wait(session, stack.name, stack.id, token, heard)
 
 
@@ -226,7 +226,7 @@ def preview(session: Session, stack: Stack, parameters: Mapping[str, str]) -> li
     """What `update` would do; nothing is changed."""
     client = session.cloudformation
     made = client.create_change_set(
-        StackName=stack.id,
+        StackName=stack.name,
         ChangeSetName=_token(),
         TemplateBody=template(),
         Parameters=_listed(parameters),
@@ -234,14 +234,14 @@ def preview(session: Session, stack: Stack, parameters: Mapping[str, str]) -> li
     )
     try:
         pauses = _patiently()
-        answer = client.describe_change_set(ChangeSetName=made["Id"], StackName=stack.id)
+        answer = client.describe_change_set(ChangeSetName=made["Id"], StackName=stack.name)
         while answer["Status"].endswith(("PENDING", "IN_PROGRESS")):
             next(pauses)
-            answer = client.describe_change_set(ChangeSetName=made["Id"], StackName=stack.id)
+            answer = client.describe_change_set(ChangeSetName=made["Id"], StackName=stack.name)
         changes = list(answer.get("Changes", ()))
         while more := answer.get("NextToken"):
             answer = client.describe_change_set(
-                ChangeSetName=made["Id"], StackName=stack.id, NextToken=more
+                ChangeSetName=made["Id"], StackName=stack.name, NextToken=more
             )
             changes += answer.get("Changes", ())
         reason = answer.get("StatusReason", "")
@@ -249,7 +249,7 @@ def preview(session: Session, stack: Stack, parameters: Mapping[str, str]) -> li
         if answer["Status"] == "FAILED" and not nothing:
             raise DeployError(f"CloudFormation cannot do this: {reason}")
     finally:
-        client.delete_change_set(ChangeSetName=made["Id"], StackName=stack.id)
+        client.delete_change_set(ChangeSetName=made["Id"], StackName=stack.name)
     found = [change["ResourceChange"] for change in changes]
     return [
         Change(

@@ -39,6 +39,34 @@ def test_the_installed_command_deploys_and_destroys_from_an_empty_folder(aws, tm
     assert list(tmp_path.iterdir()) == []
 
 
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_way_from_nothing_to_a_first_job_in_the_readme(aws, tmp_path):
+    section = README.read_text(encoding="utf-8").partition("## On AWS Lambda")[2]
+    lines = section.partition("```sh\n")[2].partition("```")[0].splitlines()
+    assert len(lines) < 10
+    assert [line.split()[0] for line in lines[:2]] == ["pip", "aws"]  # are done, and not ours
+    script = "\n".join(lines[2:])
+    for written, run in (
+        ("npartitions=100", "npartitions=8"),  # the emulator is one machine
+        ("lambdamr destroy", "lambdamr destroy --yes"),  # nobody is here to be asked
+    ):
+        assert written in script
+        script = script.replace(written, run)
+    commands = Path(sys.executable).parent
+    done = subprocess.run(
+        ["bash", "-euc", script],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        env=os.environ | {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"\n{sum(range(10**7))}\n" in done.stdout
+    assert "The stack lambdamr is gone" in done.stdout
+
+
 def test_the_outputs_say_what_the_executor_needs(aws, command, outputs):
     command("deploy", "--memory", 512, 1769)
     try:
