@@ -1,4 +1,4 @@
-"""`python -m benchmarks.overhead`: what progress and a report cost a job of 20,000 no-op partitions.
+"""`python -m benchmarks.overhead`: what progress and a report cost 20,000 no-op partitions.
 
 With and without, in turn, on the same warm workers. Progress is drawn in a pseudo-terminal that is
 read; the report is a page and a record. Prints the medians, and their ratio with the 95 % interval
