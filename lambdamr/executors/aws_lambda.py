@@ -324,7 +324,10 @@ class LambdaPool:
         answer: Answer = pickle.loads(frame)
         if "answer" not in reply or any(item.ref and item.ref.key for item in answer.items):
             self._store.used = True
-        return answer._replace(stats=self._billed(answer.stats))
+        stats = answer.stats
+        if meter:
+            stats = stats._replace(memory=int(meter["memory"]) << 20, starting=meter["init"])
+        return answer._replace(stats=self._billed(stats))
 
     def _billed(self, stats: Stats) -> Stats:
         """These, with what is on no bill yet: lost invocations, and requests of the driver."""
