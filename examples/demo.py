@@ -17,6 +17,8 @@ from pathlib import Path
 import lambdamr
 
 WORDS = 2_000_000
+FOLDER = Path("build")  # of the repository, which `make demo` runs in
+FOLDER.mkdir(exist_ok=True)
 
 
 def write_text(size: int) -> list[str]:
@@ -40,9 +42,17 @@ def merge_counts(a: collections.Counter[str], b: collections.Counter[str]) -> ob
 lines = write_text(WORDS)
 with lambdamr.LocalExecutor() as executor:
     print(f"counting {WORDS:,} words on {executor}")
+    told = lambdamr.estimate(count_words, merge_counts, lines, executor=executor)
+    report = lambdamr.Report(FOLDER / "demo.html", FOLDER / "demo.json")
     start = time.perf_counter()
-    counts = lambdamr.map_reduce(count_words, merge_counts, lines, executor=executor)
+    counts = lambdamr.map_reduce(
+        count_words, merge_counts, lines, executor=executor, observers=[report]
+    )
     seconds = time.perf_counter() - start
+    print(
+        f"  estimated from {told.sampled} of {told.npartitions} partitions: {told.seconds:.2f} s "
+        f"± {100 * told.error:.0f} %; it took {seconds:.2f} s"
+    )
     print(f"  {WORDS / seconds / 1e6:.1f} million words/s; most frequent: {counts.most_common(3)}")
     assert counts == count_words(lines)
 
@@ -76,3 +86,4 @@ with lambdamr.LocalExecutor() as executor:
         print(f"  {how:22} {value!r:24} {struct.pack('>d', value).hex()}")
     assert len({struct.pack("d", value) for value in sums.values()}) == 1
 print("the same bits everywhere.")
+print("what the workers did: " + " and ".join(map(str, report.paths)))

@@ -17,6 +17,7 @@ _MODULES = {
         "WorkerLostError"
     ),
     "executors.aws_lambda": "LambdaExecutor",
+    "forecast": "Estimate estimate",
     "executors.dask": "DaskExecutor",
     "executors.inline": "InlineExecutor",
     "executors.local": "LocalExecutor",

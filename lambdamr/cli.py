@@ -7,10 +7,17 @@ import sys
 
 def main() -> None:
     """Run the command line, if what it needs is installed."""
+    alone = sys.argv[1:2] == ["report"]  # which needs nothing of AWS
     try:
-        from lambdamr.deploy.commands import app
+        from lambdamr.observers.commands import app, report
+
+        if not alone:
+            from lambdamr.deploy.commands import app
+
+            app.command()(report)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("lambdamr"):
             raise
-        sys.exit(f"lambdamr: {error.name} is missing; run: pip install 'lambdamr[aws]'")
+        extra = "report" if alone else "aws"
+        sys.exit(f"lambdamr: {error.name} is missing; run: pip install 'lambdamr[{extra}]'")
     app()

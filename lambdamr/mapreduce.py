@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -114,7 +115,8 @@ async def amap_reduce(
         if checkpoint is not None:
             opened = _open_checkpoint(checkpoint, mapper, reducer, chunk, fan_in)
             kept = await stack.enter_async_context(opened)
-        tell = events.Observers([*observers, *stack.enter_context(_progress(progress))])
+        shown = stack.enter_context(_progress(progress))
+        tell = events.Observers([*observers, *_logs_and_spans(), *shown])
         stack.enter_context(_a_broken_pool_ends_the_job())
         pool = await stack.enter_async_context(engine.open())
         job = Job(
@@ -143,6 +145,16 @@ async def amap_reduce(
 
 
 map_reduce.__signature__ = inspect.signature(amap_reduce)  # type: ignore[attr-defined]
+
+
+def _logs_and_spans() -> list[events.Observer]:
+    """What tells logging and OpenTelemetry, where the user has asked them to listen."""
+    listeners: list[events.Observer] = []
+    if logging.getLogger("lambdamr.job").isEnabledFor(logging.INFO):
+        listeners.append(importlib.import_module("lambdamr.observers.logs").log)
+    if "opentelemetry.trace" in sys.modules:  # or nobody has set up a provider
+        listeners.append(importlib.import_module("lambdamr.observers.spans").Spans())
+    return listeners
 
 
 def _progress(wanted: bool | None) -> AbstractContextManager[list[events.Observer]]:

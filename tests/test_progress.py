@@ -3,17 +3,22 @@
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import termios
 import textwrap
+import time
 
+import nbclient
+import nbformat
 import pytest
 import tqdm
 
 import lambdamr
 from lambdamr import InputError, RetryPolicy, map_reduce
 from lambdamr.observers import progress
+from lambdamr.testing import Crash, SimulatedExecutor, Throttle, simulate
 
 PROGRAM = """
     import lambdamr
@@ -50,7 +55,7 @@ def shown(options="", terminal=True, **environment):
 def test_a_terminal_shows_the_bar():
     text = shown()
     assert "40/40" in text
-    assert re.search(r"partition(/s|s/)|s/partition", text)
+    assert re.search(r"part/s|s/part", text)
     assert "running=0" in text
 
 
@@ -89,13 +94,12 @@ def test_the_environment_does_not_overrule_the_call():
 
 def test_without_tqdm_a_wanted_bar_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     with pytest.raises(InputError, match=r"pip install 'lambdamr\[progress\]'"):
         map_reduce(sum, max, range(4), executor="inline", progress=True)
 
 
 def test_without_tqdm_an_unwanted_bar_is_not_missed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setenv("LAMBDAMR_PROGRESS", "1")
     assert map_reduce(sum, max, range(4), executor="inline") == 3
 
@@ -122,7 +126,7 @@ class Bar(tqdm.tqdm):
 @pytest.fixture
 def bars(monkeypatch):
     Bar.made.clear()
-    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+    monkeypatch.setattr("tqdm.tqdm", Bar)
     return Bar.made
 
 
@@ -168,3 +172,76 @@ def test_it_is_closed_when_the_job_fails(bars):
 
 def test_a_bar_without_a_job_closes_as_well():
     progress.ProgressBar(Bar).close()
+
+
+def test_a_notebook_shows_a_box_that_is_saved_with_it():
+    cells = [
+        "import lambdamr, time\n"
+        "def slow(part):\n    time.sleep(0.05)\n    return sum(part)\n"
+        "lambdamr.map_reduce(slow, max, range(20), executor='inline')",
+        "lambdamr.map_reduce(slow, max, range(20), executor='inline', progress=False)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    environment = {k: v for k, v in os.environ.items() if k != "LAMBDAMR_PROGRESS"}
+    nbclient.NotebookClient(notebook, timeout=60).execute(env=environment)
+    saved = nbformat.reads(nbformat.writes(notebook), as_version=4)
+    box, value = saved.cells[0].outputs
+    assert box.output_type == "display_data"
+    assert box.data["text/plain"].startswith("20 of 20 partitions · done")
+    assert "<progress value=100.0" in box.data["text/html"]
+    assert value.data["text/plain"] == "19"
+    assert [output.output_type for output in saved.cells[1].outputs] == ["execute_result"]
+
+
+THROTTLED = """
+import operator, time
+import lambdamr
+from lambdamr.testing import SimulatedExecutor, Throttle
+lambdamr.map_reduce(
+    sum, operator.add, range(400), npartitions=40, progress=True,
+    executor=SimulatedExecutor({3: Throttle()}, seconds=0.05, price=0.0001),
+)
+print("the end")
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (80, ["100%|", "40/40 [00:00", "running=0", "throttled=1", "cost=$"]),
+        (40, ["40/40 00:00, run 0 thr 1 $"]),
+    ],
+)
+def test_a_real_terminal_shows_one_line_that_fits(columns, words, tmp_path):
+    tmux = shutil.which("tmux")
+    assert tmux, "the tests need tmux; README.md says how to install it"
+    command = [tmux, "-S", str(tmp_path / "socket"), "-f", os.devnull]
+    (tmp_path / "program.py").write_text(THROTTLED)
+    program = f"{sys.executable} -P {tmp_path / 'program.py'}"
+    size = ["-x", str(columns), "-y", "24"]
+    subprocess.run([*command, "new-session", "-d", *size, program], check=True, timeout=20)
+    try:
+        for _ in range(300):
+            shown = subprocess.run(
+                [*command, "capture-pane", "-p"], check=True, timeout=20, capture_output=True
+            ).stdout.decode()
+            if "the end" in shown:
+                break
+            time.sleep(0.1)
+    finally:
+        subprocess.run([*command, "kill-server"], check=True, timeout=20)
+    lines = [line for line in shown.splitlines() if line]
+    assert len(lines) == 2, shown  # one line of progress, and what the program printed
+    assert all(word in lines[0] for word in words), shown
+    assert len(lines[0]) <= columns
+
+
+def test_the_tally_counts_what_a_job_with_faults_does():
+    tally = progress.Tally()
+    executor = SimulatedExecutor({1: Throttle(), 2: Crash()}, price=0.01)
+    simulate(sum, max, range(40), executor=executor, observers=[tally.count])
+    assert (tally.done, tally.total, tally.running, tally.ended) == (40, 40, set(), True)
+    assert (tally.retried, tally.throttled) == (1, 1)
+    assert tally.cost > 0
+    assert set(tally.shown()) == {"running", "retried", "throttled", "limit", "cost"}

@@ -247,7 +247,10 @@ class LambdaPool:
             frame = await self._store.get(f"{self._envelope['prefix']}{task.id}/answer")
         answer: Answer = pickle.loads(frame)
         self._asynchronous |= answer.stats.wall > LONG and self._completions is not None
-        return answer._replace(stats=self._billed(answer.stats))
+        stats = answer.stats
+        if meter:
+            stats = stats._replace(memory=int(meter["memory"]) << 20, starting=meter["init"])
+        return answer._replace(stats=self._billed(stats))
 
     def _billed(self, stats: Stats) -> Stats:
         """These, with what is on no bill yet: lost invocations, and requests of the driver."""

@@ -14,11 +14,11 @@ BINS = 40
 SHORTEST = 1e-6
 """Seconds; a phase that is shorter is not drawn."""
 
-MANY = 20_000
+MANY = 15_000
 """Of more boxes than this, those that are narrower than a pixel or two slow a browser down."""
 
-NARROW = 1 / 500
-"""Part of the job's time; where there are many boxes, a shorter phase joins the work beside it."""
+NARROW = (1 / 500, 1 / 250, 1 / 125)
+"""Parts of the job's time; where there are many boxes, a shorter phase joins the work beside it."""
 
 
 def charts(record: Record) -> dict[str, Any]:
@@ -27,9 +27,10 @@ def charts(record: Record) -> dict[str, Any]:
     lanes, lane_of = _lanes(record)
     shortest = SHORTEST
     phases = _phases(record, shortest)
-    if sum(len(phase["index"]) for phase in phases.values()) > MANY:
-        shortest = max(SHORTEST, NARROW * record.seconds)
-        phases = _phases(record, shortest)
+    for narrow in NARROW:
+        if sum(len(phase["index"]) for phase in phases.values()) > MANY:
+            shortest = max(SHORTEST, narrow * record.seconds)
+            phases = _phases(record, shortest)
     return {
         "seconds": record.seconds,
         "capacity": record.capacity,
@@ -47,9 +48,9 @@ def charts(record: Record) -> dict[str, Any]:
         },
         "durations": _histogram(
             [
-                figures.seconds_of_partition(row)
+                (figures.seconds_of_partition(row), row.partitions)
                 for row in figures.finished(record, "map")
-                for _ in range(row.partitions)
+                if row.partitions
             ]
         ),
     }
@@ -168,17 +169,17 @@ def _tree(record: Record) -> dict[str, list[int]]:
     return {"index": indexes, "level": levels}
 
 
-def _histogram(values: list[float]) -> dict[str, list[float]]:
-    """Counts in bins that grow by a constant factor: times differ by orders of magnitude."""
-    values = [value for value in values if value > 0]
+def _histogram(values: list[tuple[float, int]]) -> dict[str, list[float]]:
+    """Of values, and how many of each: times differ by orders of magnitude, so bins grow."""
+    values = [(value, number) for value, number in values if value > 0]
     if not values:
         return {"left": [], "right": [], "count": []}
-    low, high = math.log10(min(values)), math.log10(max(values))
+    low, high = math.log10(min(values)[0]), math.log10(max(values)[0])
     low, high = (low, high) if high - low > 0.05 else (low - 0.05, high + 0.05)
     bins = max(1, min(BINS, round(4 * math.sqrt(len(values)))))
     width = (high - low) / bins
     count = [0.0] * bins
-    for value in values:
-        count[min(bins - 1, int((math.log10(value) - low) / width))] += 1
+    for value, number in values:
+        count[min(bins - 1, int((math.log10(value) - low) / width))] += number
     edges = [10 ** (low + i * width) for i in range(bins + 1)]
     return {"left": edges[:-1], "right": edges[1:], "count": count}

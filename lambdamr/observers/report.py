@@ -66,7 +66,7 @@ def compare(records: Sequence[Record], names: Sequence[str], path: str | os.Path
     path = _checked(path)
     if path.suffix.lower() != ".html":
         raise InputError(f"jobs are compared in a page: {path.name} must end with .html")
-    _replace(path, lambda new: new.write_text(page.page(records, names), encoding="utf-8"))
+    _replace(path, lambda new: new.write_bytes(page.page(records, names)))
 
 
 def as_text(records: Sequence[Record], names: Sequence[str]) -> str:
@@ -88,7 +88,7 @@ def as_text(records: Sequence[Record], names: Sequence[str]) -> str:
 
 
 _WRITERS: dict[str, Callable[[Record, Path], object]] = {
-    ".html": lambda record, path: path.write_text(page.page([record]), encoding="utf-8"),
+    ".html": lambda record, path: path.write_bytes(page.page([record])),
     ".json": lambda record, path: path.write_text(record.to_json(), encoding="utf-8"),
     ".csv": Record.write_csv,
     ".parquet": Record.write_parquet,

@@ -119,3 +119,46 @@ def test_importing_lambdamr_imports_no_reports():
 
     program = "import sys, lambdamr; lambdamr.map_reduce; print('jinja2' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program]) == b"False\n"
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """What `lambdamr report ...` prints, or the message with which it ends."""
+    from lambdamr import cli
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lambdamr", "report", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return capsys.readouterr().out if ended.value.code == 0 else ended.value.code
+
+    return run
+
+
+def test_the_command_prints_renders_and_compares(tmp_path, command):
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    report.write(job(task(0, 0, 2)), a)
+    report.write(job(task(0, 0, 3)), b)
+    assert "2 s" in command(a)
+    assert command(a, tmp_path / "a.html") == ""
+    assert "took 2 s" in (tmp_path / "a.html").read_text()
+    assert "1.5×" in command("--compare", a, b)
+    assert command("--compare", a, b, tmp_path / "both.html") == ""
+    assert "1.5×" in (tmp_path / "both.html").read_text()
+
+
+def test_the_command_says_what_is_wrong(tmp_path, command):
+    assert "cannot read" in command(tmp_path / "gone.json")
+    assert "give one record" in command(tmp_path / "a.html")
+    assert "give two records" in command("--compare", tmp_path / "a.json")
+    (tmp_path / "other.json").write_text("{}")
+    assert "is no record of a job" in command(tmp_path / "other.json")
+
+
+def test_the_other_commands_know_of_it(monkeypatch, capsys):
+    from lambdamr import cli
+
+    monkeypatch.setattr(sys, "argv", ["lambdamr", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "report" in capsys.readouterr().out

@@ -234,7 +234,17 @@
     requestAnimationFrame(() => setTimeout(done));
   });
 
+  async function load() {
+    const packed = atob(document.getElementById("bokeh").textContent);
+    const stream = new Blob([Uint8Array.from(packed, (letter) => letter.charCodeAt(0))]).stream();
+    const script = document.createElement("script");
+    script.textContent = await new Response(
+      stream.pipeThrough(new DecompressionStream("gzip"))).text();
+    document.head.append(script);
+  }
+
   async function draw() {
+    await load();
     const articles = [...document.querySelectorAll("article[data-job]")].map((article) => [
       article.dataset.job,
       JSON.parse(document.getElementById(`data-${article.dataset.job}`).textContent),
