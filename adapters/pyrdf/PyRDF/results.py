@@ -150,7 +150,7 @@ class _Fills:
             model = (f"{x}_weighted_{w}", f"{x}, weights: {w};{x};count * {w}", 128, 0.0, 0.0)
         if isinstance(model, tuple):
             model = ROOT.RDF.TH1DModel(*model)
-        histogram = ROOT.TH1D(model.GetHistogram().get())
+        histogram = ROOT.TH1D(model.GetHistogram())
         histogram.SetDirectory(ROOT.nullptr)
         numbers = np.ascontiguousarray(np.concatenate(value))
         helpers().Refill(histogram, numbers, len(numbers), len(columns))
