@@ -100,7 +100,7 @@ ACTIONS = {
     ),
     "Report of the dataset": lambda df: df.Report(),
     "Take int": lambda df: df.Take["int"]("i"),
-    "Take float": lambda df: df.Filter("i % 2").Take["float"]("y"),
+    "Take float": lambda df: df.Filter("i % 2 == 1").Take["float"]("y"),
     "Take bool": lambda df: df.Take["bool"]("odd"),
     "Take big": lambda df: df.Take["ULong64_t"]("big"),
     "Take strings": lambda df: df.Take["std::string"]("text"),
