@@ -1,7 +1,7 @@
 """The dimuon spectrum, as in ROOT's tutorial df102_NanoAODDimuonAnalysis.
 
-    python analysis.py events.root --backend local
-    python analysis.py events.root --backend AWS --npartitions 32
+python analysis.py events.root --backend local
+python analysis.py events.root --backend AWS --npartitions 32
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Generates dimuon events, draws their spectrum with PyRDF, and checks it against plain ROOT.
 
-    python demo.py [--events 1000000] [--out build/dimuon]
+python demo.py [--events 1000000] [--out build/dimuon]
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def timed(what, events, run):
     started = time.perf_counter()
     value = run()
     seconds = time.perf_counter() - started
-    print(f"  {what:<44}{seconds:6.1f} s {events / seconds / 1e6:8.2f} million events/s", flush=True)
+    print(
+        f"  {what:<44}{seconds:6.1f} s {events / seconds / 1e6:8.2f} million events/s", flush=True
+    )
     return value
 
 
@@ -72,7 +74,10 @@ def main() -> int:
         print("error: the spectrum of PyRDF is not that of plain ROOT", file=sys.stderr)
         return 1
     cells = spectrum.GetNcells()
-    print(f"all {cells:,} bins are those of plain ROOT, and of the second run ({spectrum.GetEntries():,.0f} pairs)")
+    print(
+        f"all {cells:,} bins are those of plain ROOT, and of the second run "
+        f"({spectrum.GetEntries():,.0f} pairs)"
+    )
     return 0
 
 

@@ -1,7 +1,7 @@
 """Write dimuon events, as many as you like; the same seed gives the same events in any files.
 
-    python generate.py 1000000 events.root
-    python generate.py 1000000 one.root two.root three.root
+python generate.py 1000000 events.root
+python generate.py 1000000 one.root two.root three.root
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class LocalExecutor:
                     crew.close()
 
     def prepare(self) -> None:
-        """Start the template now, so that it imports and warms up while the caller does other things.
+        """Start the template now: it imports and warms up while the caller does other things.
 
         Raises:
             BrokenExecutorError: it cannot be started, or the executor is closed.

@@ -49,14 +49,33 @@ if TYPE_CHECKING:
 _HOME = {
     **dict.fromkeys(["local"], "backends"),
     **dict.fromkeys(
-        "IncompleteError InputError PyRDFError RangeCrashedError RangeError "
-        "UnsupportedError".split(),
+        [
+            "IncompleteError",
+            "InputError",
+            "PyRDFError",
+            "RangeCrashedError",
+            "RangeError",
+            "UnsupportedError",
+        ],
         "errors",
     ),
     **dict.fromkeys(
-        "DistributeCppCode FromSpec LiveVisualize RDataFrame RunGraphs VariationsFor create_logger "
-        "current_backend enable include_headers include_shared_libraries initialize "
-        "send_generic_files use".split(),
+        [
+            "DistributeCppCode",
+            "FromSpec",
+            "LiveVisualize",
+            "RDataFrame",
+            "RunGraphs",
+            "VariationsFor",
+            "create_logger",
+            "current_backend",
+            "enable",
+            "include_headers",
+            "include_shared_libraries",
+            "initialize",
+            "send_generic_files",
+            "use",
+        ],
         "session",
     ),
     "warm_up": "warm",

@@ -1,4 +1,4 @@
-"""The backends of `use`: their names, the keys of their configuration, and the executors they make."""
+"""The backends of `use`: their names, the keys they know, and the executors they make."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import lambdamr
 from lambdamr import LocalExecutor
-
 from PyRDF.engine import Engine, count
 from PyRDF.errors import InputError
 from PyRDF.warm import warm_up
@@ -74,7 +73,8 @@ def _make_dask(conf: dict[str, Any]) -> Any:
         if not given.get("address"):
             given.setdefault("threads_per_worker", 1)  # ROOT works better in processes
             given.setdefault("processes", True)
-        client = Client(**given)
+        make: Any = Client
+        client = make(**given)
     elif given:
         raise InputError(f"client is given, so {', '.join(given)} cannot be")
     return lambdamr.DaskExecutor(client, **patience)
@@ -113,8 +113,8 @@ def engine(name: str, conf: Mapping[str, Any] | None = None) -> Engine:
 
     Args:
         name: "local", "AWS", "dask" or "spark", in any case.
-        conf: ``npartitions``, arguments of `lambdamr.map_reduce` (retry, timeout, ...), and those of
-            the executor.
+        conf: ``npartitions``, arguments of `lambdamr.map_reduce` (retry, timeout, ...), and those
+            of the executor.
 
     Raises:
         InputError: there is none of this name, or ``conf`` has keys that it does not know.
@@ -125,7 +125,7 @@ def engine(name: str, conf: Mapping[str, Any] | None = None) -> Engine:
     if conf is not None and not isinstance(conf, Mapping):
         raise InputError(f"the configuration must be a dict, not {conf!r:.60}")
     shown, make, keys = _BACKENDS[name.lower()]
-    left = dict(conf or {})
+    left = dict(conf) if conf else {}
     npartitions = count(left.pop("npartitions", None))
     options = {key: left.pop(key) for key in _JOB if key in left and key not in keys()}
     spark = [key for key in left if shown == "spark" and key.startswith("spark.")]

@@ -30,8 +30,9 @@ def loads(pickled: bytes | memoryview, buffers: Any = ()) -> Any:
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, _instance()):
-            name = type(obj).__cpp_name__
+        kind: Any = type(obj)
+        if issubclass(kind, _instance()):
+            name = kind.__cpp_name__
             if name == "std::string":
                 return _string, (str(obj),)
             if obj.__smartptr__() is not None:

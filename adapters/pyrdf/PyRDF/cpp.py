@@ -31,7 +31,8 @@ struct Open {
 PYRDF_OPEN(MeanCounts, RMergeableMean, ULong64_t, fCounts)
 PYRDF_OPEN(StdDevCounts, RMergeableStdDev, ULong64_t, fCounts)
 PYRDF_OPEN(StdDevMean, RMergeableStdDev, Double_t, fMean)
-PYRDF_OPEN(Values, RMergeableVariationsBase, std::vector<std::unique_ptr<RMergeableValueBase>>, fValues)
+using ValueList = std::vector<std::unique_ptr<RMergeableValueBase>>;
+PYRDF_OPEN(Values, RMergeableVariationsBase, ValueList, fValues)
 PYRDF_OPEN(CutInfos, ROOT::RDF::RCutFlowReport, std::vector<ROOT::RDF::TCutInfo>, fCutInfos)
 PYRDF_OPEN(CutName, ROOT::RDF::TCutInfo, std::string, fName)
 PYRDF_OPEN(CutPass, ROOT::RDF::TCutInfo, ULong64_t, fPass)
@@ -43,19 +44,22 @@ inline std::vector<double> MomentsOf(const RMergeableValueBase &value)
    if (auto mean = dynamic_cast<const RMergeableMean *>(&value))
       return {mean->GetValue(), static_cast<double>(mean->*Member(MeanCounts{})), mean->GetValue()};
    const auto &deviation = dynamic_cast<const RMergeableStdDev &>(value);
-   return {deviation.GetValue(), static_cast<double>(deviation.*Member(StdDevCounts{})), deviation.*Member(StdDevMean{})};
+   return {deviation.GetValue(), static_cast<double>(deviation.*Member(StdDevCounts{})),
+           deviation.*Member(StdDevMean{})};
 }
 inline std::vector<double> Moments(ROOT::RDF::RResultPtr<double> &result)
 {
    return MomentsOf(*GetMergeableValue(result));
 }
-inline std::vector<double> Moments(ROOT::RDF::Experimental::RResultMap<double> &results, unsigned which)
+inline std::vector<double>
+Moments(ROOT::RDF::Experimental::RResultMap<double> &results, unsigned which)
 {
    auto variations = GetMergeableValue(results);
    return MomentsOf(*((*variations).*Member(Values{}))[which]);
 }
 
-inline void AddCut(ROOT::RDF::RCutFlowReport &report, const std::string &name, ULong64_t pass, ULong64_t all)
+inline void
+AddCut(ROOT::RDF::RCutFlowReport &report, const std::string &name, ULong64_t pass, ULong64_t all)
 {
    ROOT::RDF::TCutInfo cut;
    cut.*Member(CutName{}) = name;
@@ -106,6 +110,8 @@ def helpers() -> Any:
     """The namespace of them, compiled when it is first used."""
     import ROOT
 
-    if not ROOT.gInterpreter.Declare(f"#ifndef PYRDF_HELPERS\n#define PYRDF_HELPERS\n{_CODE}\n#endif"):
+    if not ROOT.gInterpreter.Declare(
+        f"#ifndef PYRDF_HELPERS\n#define PYRDF_HELPERS\n{_CODE}\n#endif"
+    ):
         raise RuntimeError(f"ROOT {ROOT.__version__} is not one that PyRDF knows (6.40)")
     return ROOT.PyRDF

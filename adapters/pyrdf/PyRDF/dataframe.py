@@ -15,10 +15,17 @@ from PyRDF.operations import ACTIONS, TRANSFORMATIONS, Operation, kind_of, unsup
 from PyRDF.source import Source
 
 _FORWARDED = frozenset(
-    "GetColumnNames GetColumnType GetDefinedColumnNames GetFilterNames GetVariations HasColumn".split()
+    [
+        "GetColumnNames",
+        "GetColumnType",
+        "GetDefinedColumnNames",
+        "GetFilterNames",
+        "GetVariations",
+        "HasColumn",
+    ]
 )
-_NOT_TRIED = frozenset("AsNumpy Snapshot Take".split())
-"""Actions that are not booked on the local dataframe to see whether they can be: they cost too much."""
+_NOT_TRIED = frozenset(["AsNumpy", "Snapshot", "Take"])
+"""Actions that are not tried on the local dataframe: they cost too much."""
 
 
 class Node:
@@ -86,8 +93,17 @@ class NodeProxy(_Proxy):
     def _transform(
         self, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> NodeProxy:
+        if name == "RedefinePerSample" and not hasattr(self._node.local, name):
+            return self._redefine_per_sample(*arguments, **keywords)
         local = _locally(self._node, name, arguments, keywords)
         return NodeProxy(self._add(name, arguments, keywords, "", "", local))
+
+    def _redefine_per_sample(self, name: str, expression: str) -> NodeProxy:
+        """ROOT 6.40 does not have it: another column for each sample, and the column made of it."""
+        hidden = f"{name}_of_sample_{next(self._node.head.numbers)}"
+        defined: NodeProxy = self.DefinePerSample(hidden, expression)
+        redefined: NodeProxy = defined.Redefine(name, hidden)
+        return redefined
 
     def _act(
         self, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], template: str = ""
@@ -126,7 +142,8 @@ class RDataFrame(NodeProxy):
 
     Args:
         arguments: those of ROOT.RDataFrame: a number of entries; the name of a tree or RNTuple
-            and its file, glob, or list of files (paths or URLs); a TTree or TChain; an RDatasetSpec.
+            and its file, glob, or list of files (paths or URLs); a TTree or TChain; an
+            RDatasetSpec.
         engine: where it runs.
         npartitions: ranges of the dataset; default: see `PyRDF.engine.Engine.partitions`.
 
@@ -141,7 +158,7 @@ class RDataFrame(NodeProxy):
 class ResultProxy(_Proxy):
     """A result that is computed when it is first used; its methods are those of the value."""
 
-    def GetValue(self) -> Any:  # noqa: N802  # as in ROOT
+    def GetValue(self) -> Any:  # as in ROOT
         """The value. Runs all actions of the graph that are wanted and not done."""
         if not self._node.done:
             from PyRDF.job import run
@@ -151,7 +168,7 @@ class ResultProxy(_Proxy):
 
     GetPtr = GetValue
 
-    def IsReady(self) -> bool:  # noqa: N802
+    def IsReady(self) -> bool:
         """Whether the value is there."""
         return self._node.done
 
@@ -170,7 +187,9 @@ class ResultProxy(_Proxy):
         return self.GetValue()[key]
 
     def __repr__(self) -> str:
-        return f"<result of {self._node.operation.text}{'' if self._node.done else ', not computed'}>"
+        return (
+            f"<result of {self._node.operation.text}{'' if self._node.done else ', not computed'}>"
+        )
 
 
 def variations_for(result: Any) -> ResultProxy:
@@ -180,7 +199,9 @@ def variations_for(result: Any) -> ResultProxy:
         InputError: this is no result of a distributed dataframe, or it is computed already.
     """
     if not isinstance(result, ResultProxy):
-        raise InputError(f"VariationsFor needs a result of a distributed RDataFrame, not {result!r:.60}")
+        raise InputError(
+            f"VariationsFor needs a result of a distributed RDataFrame, not {result!r:.60}"
+        )
     node = result._node
     if node.done:
         raise InputError("VariationsFor must be called before the result is computed")
@@ -253,6 +274,8 @@ def _snapshot(
     if options is not None:
         lazy = bool(options.fLazy)
         if str(options.fMode).upper() == "UPDATE":
-            raise InputError("Snapshot in UPDATE mode cannot be distributed: ranges write files of their own")
+            raise InputError(
+                "Snapshot in UPDATE mode cannot be distributed: ranges write files of their own"
+            )
         given.setdefault("columnList", "")
     return tuple(given[name] for name in names if name in given), {}, not lazy

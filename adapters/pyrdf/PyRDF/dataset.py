@@ -73,7 +73,9 @@ def _of_paths(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         _check_tree(tree)
         return (tree, *more)
     if not isinstance(where, (str, list)):
-        raise InputError(f"the files of {name!r} must be a path or a list of them, not {where!r:.60}")
+        raise InputError(
+            f"the files of {name!r} must be a path or a list of them, not {where!r:.60}"
+        )
     return (name, expand([where] if isinstance(where, str) else where), *more)
 
 
@@ -85,12 +87,13 @@ def expand(paths: Iterable[str]) -> list[str]:
     """
     found: list[str] = []
     for path in map(str, paths):
-        if path.startswith("file://"):
-            path = path[len("file://") :]
+        path = path.removeprefix("file://")
         if "://" in path:
             found.append(path)
             continue
-        local, _, inside = path.partition("?")  # file.root?#tree or ?query=tree, as TChain.Add takes
+        local, _, inside = path.partition(
+            "?"
+        )  # file.root?#tree or ?query=tree, as TChain.Add takes
         matches = [local] if os.path.exists(local) else sorted(glob.glob(local))
         if not matches:
             what = "file matches" if glob.has_magic(local) else "file"

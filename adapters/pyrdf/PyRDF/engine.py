@@ -10,7 +10,6 @@ from typing import Any
 
 import lambdamr
 from lambdamr.executor import Executor
-
 from PyRDF.errors import InputError
 from PyRDF.source import Empty, Source
 
@@ -37,8 +36,10 @@ class Engine:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def partitions(self, source: Source, wanted: int | None = None) -> int:
-        """How many ranges to cut a dataset into; never by the number of workers, on which no bit
-        of a result may depend."""
+        """How many ranges to cut a dataset into.
+
+        Never by the number of workers, on which no bit of a result may depend.
+        """
         if wanted or self.npartitions:
             return wanted or self.npartitions or 1
         if isinstance(source, Empty):

@@ -68,9 +68,7 @@ def _call(node: Any, operation: Operation) -> Any:
 
     arguments, keywords = operation.arguments, operation.keywords or {}
     if operation.name == "VariationsFor":
-        holds = type(node).__cpp_name__
-        inner = holds[holds.index("<") + 1 : holds.rindex(">")]
-        return ROOT.RDF.Experimental.VariationsFor[inner](node)
+        return ROOT.RDF.Experimental.VariationsFor(node)
     if operation.kind == "fills":
         model = model_of(arguments, keywords)
         columns = [str(each) for each in arguments if each is not model]

@@ -91,8 +91,8 @@ def _be_child(parent: int, function: Callable[[], list[Buffer]], pipe: int) -> N
             signal.signal(number, signal.SIG_DFL)
         frame = [memoryview(part).cast("B") for part in function()]
         with open(pipe, "wb", buffering=0) as file:
-            for part in (_SIZE.pack(sum(map(len, frame))), *frame):
-                view = memoryview(part)
+            for part in (memoryview(_SIZE.pack(sum(map(len, frame)))), *frame):
+                view = part
                 while view:
                     view = view[file.write(view) :]
         status = 0

@@ -10,7 +10,6 @@ from typing import Any
 
 import lambdamr
 from lambdamr import LocalExecutor, MapperError, Partitions
-
 from PyRDF import codec, results
 from PyRDF.dataframe import Head, Node, RDataFrame, ResultProxy
 from PyRDF.errors import IncompleteError, InputError, RangeError
@@ -54,7 +53,9 @@ def run_graphs(proxies: Any) -> int:
     proxies = list(proxies)
     for proxy in proxies:
         if not isinstance(proxy, ResultProxy):
-            raise InputError(f"RunGraphs needs results of distributed dataframes, not {proxy!r:.60}")
+            raise InputError(
+                f"RunGraphs needs results of distributed dataframes, not {proxy!r:.60}"
+            )
     heads = list({id(p._node.head): p._node.head for p in proxies if not p._node.done}.values())
     if not heads:
         return 0
@@ -81,12 +82,16 @@ def _counting_from_zero(source: Source, operations: tuple[Operation, ...]) -> So
         said = [o.arguments for o in operations], [o.keywords for o in operations]
         if _ENTRY in repr(said):
             if source.ntuple:
-                raise InputError(f"{_ENTRY} of an RNTuple would count from each range's first entry")
+                raise InputError(
+                    f"{_ENTRY} of an RNTuple would count from each range's first entry"
+                )
             return dataclasses.replace(source, whole=True)
     return source
 
 
-def _mapper(source: Source, operations: tuple[Operation, ...]) -> tuple[GraphMapper, list[Operation]]:
+def _mapper(
+    source: Source, operations: tuple[Operation, ...]
+) -> tuple[GraphMapper, list[Operation]]:
     """The mapper, and the actions in the order of its values."""
     order = [operation for operation in operations if operation.kind]
     try:
@@ -112,8 +117,8 @@ def _check_sent(operation: Operation) -> None:
         codec.dumps(operation)
     except Exception as error:
         raise InputError(
-            f"{operation.text} cannot be sent to workers: {error}. Give expressions as strings, and "
-            f"declare functions with DistributeCppCode"
+            f"{operation.text} cannot be sent to workers: {error}. Give expressions as strings, "
+            f"and declare functions with DistributeCppCode"
         ) from error
 
 
@@ -151,9 +156,7 @@ def _check(source: Source, partial: Partial) -> None:
         raise IncompleteError(f"{partial.processed} of {source.entries} entries were processed")
 
 
-def _hand_out(
-    head: Head, nodes: list[Node], order: list[Operation], partial: Partial
-) -> None:
+def _hand_out(head: Head, nodes: list[Node], order: list[Operation], partial: Partial) -> None:
     by_number = {node.operation.number: node for node in nodes}
     for operation, value in zip(order, partial.values, strict=True):
         node = by_number[operation.number]

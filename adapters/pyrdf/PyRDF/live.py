@@ -10,14 +10,15 @@ from typing import Any
 
 from lambdamr.executor import Executor, Pool, resolve
 from lambdamr.wire import Answer, Buffer, Item, Ref, Task, decode
-
 from PyRDF import codec, results
 from PyRDF.dataframe import Head, ResultProxy
 from PyRDF.errors import InputError
 from PyRDF.operations import Operation
 from PyRDF.partial import Partial, merge
 
-_DRAWABLE = frozenset("Graph GraphAsymmErrors Histo1D Histo2D Histo3D Profile1D Profile2D".split())
+_DRAWABLE = frozenset(
+    ("Graph", "GraphAsymmErrors", "Histo1D", "Histo2D", "Histo3D", "Profile1D", "Profile2D")
+)
 
 Callback = Callable[[Any], object]
 
@@ -41,7 +42,9 @@ def visualize(drawables: Any, callback: Callback | None = None) -> None:
             raise InputError("LiveVisualize must be called before the result is computed")
         for each in (own, callback):
             if each is not None and _needs(each) != 1:
-                raise InputError(f"a callback takes the object that is drawn: {each!r:.60} does not")
+                raise InputError(
+                    f"a callback takes the object that is drawn: {each!r:.60} does not"
+                )
         heads.add(result._node.head)
     if len(heads) != 1:
         raise InputError("LiveVisualize takes results of one dataframe")

@@ -8,14 +8,44 @@ from typing import Any
 from PyRDF.errors import InputError, UnsupportedError
 
 TRANSFORMATIONS = frozenset(
-    "Alias DefaultValueFor Define DefinePerSample Filter FilterAvailable FilterMissing Redefine "
-    "RedefinePerSample Vary".split()
+    [
+        "Alias",
+        "DefaultValueFor",
+        "Define",
+        "DefinePerSample",
+        "Filter",
+        "FilterAvailable",
+        "FilterMissing",
+        "Redefine",
+        "RedefinePerSample",
+        "Vary",
+    ]
 )
-"""Operations that give another node. RedefinePerSample is missing in ROOT 6.40's own table."""
+"""Operations that give another node; ROOT 6.40 itself has no RedefinePerSample."""
 
 ACTIONS = frozenset(
-    "AsNumpy Count Graph GraphAsymmErrors Histo1D Histo2D Histo3D HistoND HistoNSparseD Max Mean "
-    "Min Profile1D Profile2D Report Snapshot Stats StdDev Sum Take".split()
+    [
+        "AsNumpy",
+        "Count",
+        "Graph",
+        "GraphAsymmErrors",
+        "Histo1D",
+        "Histo2D",
+        "Histo3D",
+        "HistoND",
+        "HistoNSparseD",
+        "Max",
+        "Mean",
+        "Min",
+        "Profile1D",
+        "Profile2D",
+        "Report",
+        "Snapshot",
+        "Stats",
+        "StdDev",
+        "Sum",
+        "Take",
+    ]
 )
 """Operations that give a result. Take is missing in ROOT 6.40's own table."""
 
@@ -75,7 +105,8 @@ def unsupported(name: str) -> UnsupportedError:
     """The error for a method that is not one of ours."""
     known = ", ".join(sorted(TRANSFORMATIONS | ACTIONS))
     return UnsupportedError(
-        f"a distributed RDataFrame has no {name!r}. It can do: {known}; for the rest use ROOT.RDataFrame"
+        f"a distributed RDataFrame has no {name!r}. It can do: {known}; "
+        f"for the rest use ROOT.RDataFrame"
     )
 
 
@@ -128,5 +159,3 @@ def _limits_of_object(model: Any) -> list[tuple[float, float]]:
         elif hasattr(model, f"f{axis}Low") and not (axis == "Y" and not hasattr(model, "fNbinsY")):
             found.append((getattr(model, f"f{axis}Low"), getattr(model, f"f{axis}Up")))
     return found
-
-

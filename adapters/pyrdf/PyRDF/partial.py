@@ -56,6 +56,4 @@ def merge(a: Partial, b: Partial) -> Partial:
     operations: list[Operation] = codec.loads(a.actions)
     pairs = zip(operations, a.values, b.values, strict=True)
     values = [results.merge(operation, left, right) for operation, left, right in pairs]
-    return Partial(
-        a.actions, values, (), a.processed + b.processed, {**a.counts, **b.counts}
-    )
+    return Partial(a.actions, values, (), a.processed + b.processed, {**a.counts, **b.counts})

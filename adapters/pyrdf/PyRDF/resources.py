@@ -1,4 +1,4 @@
-"""What user code needs beside the graph: C++ code, headers, libraries, files, a function to begin with.
+"""What user code needs beside the graph: C++ code, headers, libraries, files, a function.
 
 Files travel with the functions of the job, once, under the hash of what is in them, and are found
 again by workers that have them already.
@@ -90,9 +90,8 @@ class Setup:
                 if resource.role == "header" and resource.include:
                     ROOT.gInterpreter.AddIncludePath(f"-I{path.parent}")
                     declare(f'#include "{path}"', resource.name)
-                elif resource.role == "library" and resource.name.endswith(_LIBRARIES):
-                    if ROOT.gSystem.Load(str(path)) < 0:
-                        raise RuntimeError(f"the library {resource.name} cannot be loaded")
+                elif _is_library(resource) and ROOT.gSystem.Load(str(path)) < 0:
+                    raise RuntimeError(f"the library {resource.name} cannot be loaded")
         for code in self.code:
             declare(code, "the code of DistributeCppCode")
         if self.begin is not None:
@@ -100,6 +99,10 @@ class Setup:
 
 
 _applied: set[str] = set()
+
+
+def _is_library(resource: Resource) -> bool:
+    return resource.role == "library" and resource.name.endswith(_LIBRARIES)
 
 
 def declare(code: str, what: str) -> None:
@@ -112,7 +115,9 @@ def declare(code: str, what: str) -> None:
 
     guard = "PYRDF_" + hashlib.blake2b(code.encode(), digest_size=12).hexdigest()
     if not ROOT.gInterpreter.Declare(f"#ifndef {guard}\n#define {guard}\n{code}\n#endif"):
-        raise RuntimeError(f"{what} does not compile; what the compiler said is above, or in the log")
+        raise RuntimeError(
+            f"{what} does not compile; what the compiler said is above, or in the log"
+        )
 
 
 def materialise(resources: Iterable[Resource]) -> Path:
@@ -162,14 +167,14 @@ def collect(paths: str | Iterable[str], role: Role) -> list[Resource]:
 
 
 def _relative(file: Path, root: Path) -> str:
-    """Relative to the notebook's folder if it is in there, so that relative paths stay what they are."""
+    """Relative to the notebook's folder if it is in there, so that relative paths stay."""
     here, absolute = Path.cwd(), Path(os.path.abspath(file))
     base = here if absolute.is_relative_to(here) else Path(os.path.abspath(root))
     return str(absolute.relative_to(base))
 
 
 def _go_where_files_are(resources: Iterable[Resource], folder: Path) -> None:
-    """Relative paths to files work as in the notebook: here if they are here, else in their folder."""
+    """Relative paths work as in the notebook: here if the files are here, else in their folder."""
     for resource in resources:
         if resource.role == "file":
             here = Path(resource.name)

@@ -1,4 +1,4 @@
-"""Results of actions: taken from a graph that has run, merged in the order of the entries, handed out.
+"""Results of actions: taken from a graph, merged in the order of the entries, handed out.
 
 A value that travels is plain Python, numpy, or an object of ROOT that merges itself. ROOT's own
 mergeables are left aside where ROOT 6.40 has them wrong: `RMergeableReport` (its copy of the cuts
@@ -280,13 +280,13 @@ _PART = ".part-"
 
 
 def temporary_path(path: str, number: int, token: str) -> str:
-    """Where a range writes its part of a Snapshot until it is whole: two attempts may write at once."""
+    """Where a range writes its part of a Snapshot: two attempts may write at once."""
     base, extension = os.path.splitext(path)
     return f"{base}_{number}{_PART}{token}{extension or '.root'}"
 
 
 def final_path(temporary: str) -> str:
-    """The name of that file when it is whole; the names are those of ROOT's distributed Snapshot."""
+    """The name of that file when it is whole, as ROOT's distributed Snapshot has it."""
     base, extension = os.path.splitext(temporary)
     return base.rpartition(_PART)[0] + extension
 
@@ -297,7 +297,7 @@ class Variations:
     def __init__(self, values: dict[str, Any]) -> None:
         self._values = values
 
-    def GetKeys(self) -> list[str]:  # noqa: N802  # as in ROOT
+    def GetKeys(self) -> list[str]:  # as in ROOT
         """The names of the variations, "nominal" first."""
         return list(self._values)
 

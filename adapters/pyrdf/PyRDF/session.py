@@ -39,7 +39,7 @@ def current_backend() -> Engine:
     return _state["engine"]
 
 
-def RDataFrame(  # noqa: N802  # as in ROOT
+def RDataFrame(  # as in ROOT
     *arguments: Any, executor: Any = None, npartitions: object = None
 ) -> dataframe.RDataFrame:
     """A distributed dataframe.
@@ -53,7 +53,7 @@ def RDataFrame(  # noqa: N802  # as in ROOT
     return dataframe.RDataFrame(*arguments, engine=engine, npartitions=npartitions)
 
 
-def FromSpec(jsonfile: str, *, executor: Any = None, npartitions: object = None) -> Any:  # noqa: N802
+def FromSpec(jsonfile: str, *, executor: Any = None, npartitions: object = None) -> Any:
     """A distributed dataframe of a dataset that a JSON file specifies."""
     import ROOT
 
@@ -83,7 +83,7 @@ def send_generic_files(paths: str | Iterable[str]) -> None:
     REGISTRY.add(collect(paths, "file"))
 
 
-def DistributeCppCode(code: str) -> None:  # noqa: N802
+def DistributeCppCode(code: str) -> None:
     """Declare C++ here and on the workers."""
     _apply(lambda: declare(code, "the code of DistributeCppCode"))
     REGISTRY.add_code(code)
@@ -96,19 +96,17 @@ def initialize(function: Callable[..., object], *arguments: Any, **keywords: Any
     REGISTRY.begin_with(call)
 
 
-def RunGraphs(results: Iterable[ResultProxy]) -> int:  # noqa: N802
+def RunGraphs(results: Iterable[ResultProxy]) -> int:
     """Compute results of several dataframes, at the same time where there is room; how many ran."""
     return job.run_graphs(results)
 
 
-def VariationsFor(result: ResultProxy) -> ResultProxy:  # noqa: N802
+def VariationsFor(result: ResultProxy) -> ResultProxy:
     """The values of a result under all variations; see `PyRDF.results.Variations`."""
     return dataframe.variations_for(result)
 
 
-def LiveVisualize(  # noqa: N802
-    drawables: Any, callback: Callable[[Any], object] | None = None
-) -> None:
+def LiveVisualize(drawables: Any, callback: Callable[[Any], object] | None = None) -> None:
     """Draw results while they grow: a list of them, or a dict of results and callbacks."""
     live.visualize(drawables, callback)
 
@@ -132,8 +130,8 @@ def create_logger(level: str = "WARNING", log_path: str | None = None) -> loggin
 
 def enable() -> None:
     """Let ROOT.RDataFrame itself take executors of lambdamr, as ``executor=``. Once is enough."""
-    from ROOT import _distrdf
     import ROOT
+    from ROOT import _distrdf
 
     original = ROOT.RDataFrame
     if getattr(original, "pyrdf", False):

@@ -1,14 +1,15 @@
 """Datasets, as they travel, and how a worker opens a range of one.
 
 A range is a part of the list of files: ``1/2 <= position < 3`` is the second half of the first file
-and all of the next two. Only the worker opens the files; there, positions become entries, aligned to
-clusters, so that nothing is unpacked twice. A position has one meaning for the range that ends and
-for the one that begins there, so no entry is lost or counted twice.
+and all of the next two. Only the worker opens the files; there, positions become entries, aligned
+to clusters, so that nothing is unpacked twice. A position has one meaning for the range that ends
+and for the one that begins there, so no entry is lost or counted twice.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Slice:
 
     @property
     def entries(self) -> int:
+        """How many."""
         return self.end - self.begin
 
 
@@ -217,7 +219,7 @@ def cut(source: Source, npartitions: int) -> list[Range]:
         marks: list[Position] = [i * source.entries // size for i in range(size + 1)]
     else:
         marks = [Fraction(i * len(source.datasets), npartitions) for i in range(npartitions + 1)]
-    return [Range(i, a, b) for i, (a, b) in enumerate(zip(marks, marks[1:], strict=False))]
+    return [Range(i, a, b) for i, (a, b) in enumerate(itertools.pairwise(marks))]
 
 
 @functools.lru_cache(4096)

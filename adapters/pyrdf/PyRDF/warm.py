@@ -1,7 +1,7 @@
 """What the template of local workers compiles before it forks: what every graph needs.
 
 ROOT compiles for some 3 s before the first graph of a process runs, and for some 0.3 s before the
-next ones, since most of what they need is the same (6.40, measured 2026-11). This is that first one.
+next ones, since most of what they need is the same (6.40, measured 2026-11). This is the first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def warm_up() -> None:
-    """Import ROOT, and run a small graph over a tree of the usual columns. Leaves no threads behind."""
+    """Import ROOT, and run a small graph over a tree of the usual columns; leaves no threads."""
     import ROOT
 
     from PyRDF import codec, cpp, graph, partial, source

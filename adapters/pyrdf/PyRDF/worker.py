@@ -1,9 +1,9 @@
 """The mapper: runs a graph over one range, where a task was sent.
 
 In a process with a single thread the graph is compiled once, and each range runs in a child that is
-forked from there (`PyRDF.isolation`). Elsewhere (a thread of Dask, the user's own process) each range
-books a graph of its own: ROOT's own backends clone the actions of one that has run, which in 6.40
-gives wrong counts (HistoND) or a crash (Report).
+forked from there (`PyRDF.isolation`). Elsewhere (a thread of Dask, the user's own process) each
+range books a graph of its own: ROOT's own backends clone the actions of one that has run, which in
+6.40 gives wrong counts (HistoND) or a crash (Report).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from lambdamr.wire import Buffer, decode, encode
-
 from PyRDF import codec, isolation
 from PyRDF.errors import RangeCrashedError, RangeError
 from PyRDF.graph import Graph, book
@@ -145,7 +144,7 @@ def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
 
 
 def _compile(plan: Plan) -> Graph | None:
-    """Run the graph over nothing, so that all of it is compiled; then one that is fresh, if it helps."""
+    """Run the graph over nothing, so that all of it is compiled; then book a fresh one."""
     with tempfile.TemporaryDirectory(prefix="pyrdf-") as folder:
         operations = tuple(_elsewhere(operation, Path(folder)) for operation in plan.operations)
         frame = plan.source.open(plan.source.nothing())
@@ -190,7 +189,7 @@ def _named(part: Range, piece: Slice | None, source: Source) -> Any:
         yield progress
     except RangeError:
         raise
-    except BaseException as error:  # noqa: BLE001  # C++ and the user's code raise anything
+    except BaseException as error:  # C++ and the user's code raise anything
         if isinstance(error, KeyboardInterrupt):
             raise
         where = f" ({source.where(progress.piece)})" if progress.piece else ""
@@ -201,7 +200,7 @@ def _named(part: Range, piece: Slice | None, source: Source) -> Any:
 def _advice(text: str) -> str:
     if "undeclared identifier" in text or "cling" in text.lower() or "jitting" in text.lower():
         return (
-            "\nIf this names a function or class of yours: what was declared in your process only is "
-            "not known to the workers; use PyRDF.DistributeCppCode or PyRDF.include_headers"
+            "\nIf this names a function or class of yours: what was declared in your process only "
+            "is not known to the workers; use PyRDF.DistributeCppCode or PyRDF.include_headers"
         )
     return ""

@@ -11,7 +11,6 @@ with warnings.catch_warnings():
     import ROOT
 
 import datasets
-
 import PyRDF
 
 

@@ -26,7 +26,8 @@ void pyrdf_tree(const char *path, const char *name, int first, int n, int cluste
     double extra;
     if (more) tree.Branch("extra", &extra, "extra/D");
     for (int k = first; k < first + n; ++k) {
-        i = k; x = std::sin(k) * 10; y = k * 0.25f; count = k % 5; text = "t" + std::to_string(k % 7);
+        i = k; x = std::sin(k) * 10; y = k * 0.25f; count = k % 5;
+        text = "t" + std::to_string(k % 7);
         for (unsigned j = 0; j < count; ++j) v[j] = k + j;
         odd = k % 2; big = (1ull << 60) + k; extra = -k;
         numbers.assign(k % 3, k);

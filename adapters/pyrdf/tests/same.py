@@ -46,7 +46,10 @@ def plain(value):
     if hasattr(value, "GetValue") and not isinstance(value, ROOT.TObject):
         value = value.GetValue()
     if isinstance(value, ROOT.TProfile | ROOT.TProfile2D):
-        return {**_histogram(value), "entries in bins": [value.GetBinEntries(i) for i in _bins(value)]}
+        return {
+            **_histogram(value),
+            "entries in bins": [value.GetBinEntries(i) for i in _bins(value)],
+        }
     if isinstance(value, ROOT.TH1):
         return _histogram(value)
     if isinstance(value, ROOT.THnBase):

@@ -7,13 +7,13 @@ import signal
 import threading
 import time
 
-import lambdamr
-import pytest
-import ROOT
-
 import PyRDF
 import PyRDF.dataframe
 import PyRDF.engine
+import pytest
+import ROOT
+
+import lambdamr
 
 
 def test_a_missing_file(data, warm):
@@ -100,7 +100,7 @@ def test_an_entry_list_and_a_tree_in_memory(data, warm):
 
 def test_what_cannot_be_distributed_says_what_can(data, warm):
     df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm)
-    with pytest.raises(AttributeError, match="'Foreach'.*Histo1D"):
+    with pytest.raises(AttributeError, match=r"'Foreach'.*Histo1D"):
         df.Foreach(print)
     with pytest.raises(PyRDF.InputError, match="limits"):
         df.Histo2D(("h", "", 10, 0.0, 0.0, 10, 0, 1), "x", "y")

@@ -1,17 +1,17 @@
 """Every action and every transformation, in any number of ranges, gives what plain ROOT gives.
 
-All cases hang on one dataframe, since ROOT compiles for a second for each graph; `test_alone.py` has
-graphs of their own, and workers that are cold.
+All cases hang on one dataframe, since ROOT compiles for a second for each graph; `test_features.py`
+has graphs of their own, and workers that are cold.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import PyRDF
+import PyRDF.dataframe
 import pytest
 import ROOT
 from same import assert_same
-
-import PyRDF
 
 PARTITIONS = (1, 2, 3, 5, 8)
 
@@ -22,6 +22,13 @@ def trees(data):
 
 def tuple_of(kind, *values):
     return ROOT.std.vector[kind](values)
+
+
+def redefine_per_sample(df, name, expression):
+    """Plain ROOT 6.40 has none."""
+    if isinstance(df, PyRDF.dataframe.NodeProxy):
+        return df.RedefinePerSample(name, expression)
+    return df.DefinePerSample(f"{name}_", expression).Redefine(name, f"{name}_")
 
 
 ACTIONS = {
@@ -51,9 +58,7 @@ ACTIONS = {
     "Histo1D": lambda df: df.Histo1D(("h", "title;x;n", 50, -10, 10), "x"),
     "Histo1D weighted": lambda df: df.Histo1D(("h", "t", 50, -10, 10), "x", "y"),
     "Histo1D of vectors": lambda df: df.Histo1D(("h", "t", 50, 0, 250), "v"),
-    "Histo1D edges": lambda df: df.Histo1D(
-        ("h", "t", 3, np.array([-10.0, 0.0, 1.0, 10.0])), "x"
-    ),
+    "Histo1D edges": lambda df: df.Histo1D(("h", "t", 3, np.array([-10.0, 0.0, 1.0, 10.0])), "x"),
     "Histo1D model object": lambda df: df.Histo1D(ROOT.RDF.TH1DModel("h", "t", 5, -9, 9), "x"),
     "Histo1D without a model": lambda df: df.Histo1D("x"),
     "Histo1D without a model, vectors": lambda df: df.Histo1D("v"),
@@ -61,9 +66,7 @@ ACTIONS = {
     "Histo1D without limits": lambda df: df.Histo1D(("h", "t;a;b", 33, 0.0, 0.0), "x"),
     "Histo2D": lambda df: df.Histo2D(("h", "t", 10, -10, 10, 5, 0, 60), "x", "y"),
     "Histo2D weighted": lambda df: df.Histo2D(("h", "t", 10, -10, 10, 5, 0, 60), "x", "y", "i"),
-    "Histo3D": lambda df: df.Histo3D(
-        ("h", "t", 4, -10, 10, 3, 0, 60, 5, 0, 250), "x", "y", "i"
-    ),
+    "Histo3D": lambda df: df.Histo3D(("h", "t", 4, -10, 10, 3, 0, 60, 5, 0, 250), "x", "y", "i"),
     "HistoND": lambda df: df.HistoND(
         (
             "h",
@@ -120,9 +123,9 @@ TRANSFORMATIONS = {
     "DefinePerSample": lambda df: df.DefinePerSample(
         "s", 'rdfsampleinfo_.Contains("b.root") ? 100 : 1'
     ).Sum("s"),
-    "RedefinePerSample": lambda df: df.Define("s", "7")
-    .RedefinePerSample("s", 'rdfsampleinfo_.Contains("b.root") ? 100 : 1')
-    .Sum("s"),
+    "RedefinePerSample": lambda df: redefine_per_sample(
+        df.Define("s", "7"), "s", 'rdfsampleinfo_.Contains("b.root") ? 100 : 1'
+    ).Sum("s"),
     "DefaultValueFor": lambda df: df.DefaultValueFor("extra", -5.0).Sum("extra"),
     "FilterAvailable": lambda df: df.FilterAvailable("extra").Sum("extra"),
     "FilterMissing": lambda df: df.FilterMissing("extra").Sum("i"),
@@ -156,11 +159,9 @@ def booked(df):
 
 
 def variations(result):
-    if hasattr(result, "IsReady") and not hasattr(type(result), "__cpp_name__"):
+    if isinstance(result, PyRDF.dataframe.ResultProxy):
         return PyRDF.VariationsFor(result)
-    name = type(result).__cpp_name__
-    inner = name[name.index("<") + 1 : name.rindex(">")]
-    return ROOT.RDF.Experimental.VariationsFor[inner](result)
+    return ROOT.RDF.Experimental.VariationsFor(result)
 
 
 CASES = [
@@ -178,7 +179,9 @@ def plain(data):
 @pytest.fixture(scope="module")
 def forked(data, warm):
     """In children of one worker, which runs all ranges of all of them."""
-    return {n: booked(PyRDF.RDataFrame(*trees(data), executor=warm, npartitions=n)) for n in PARTITIONS}
+    return {
+        n: booked(PyRDF.RDataFrame(*trees(data), executor=warm, npartitions=n)) for n in PARTITIONS
+    }
 
 
 @pytest.fixture(scope="module")
