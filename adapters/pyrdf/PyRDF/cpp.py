@@ -90,6 +90,7 @@ public:
       for (auto other : others)
          fNumbers.insert(fNumbers.end(), other->fNumbers.begin(), other->fNumbers.end());
    }
+   void Reset() { fNumbers.clear(); } // variations start with a copy
    const std::vector<double> &Numbers() const { return fNumbers; }
 };
 inline void Refill(TH1 &histogram, const double *numbers, std::size_t size, int width)

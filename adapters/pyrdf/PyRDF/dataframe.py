@@ -37,6 +37,7 @@ class Node:
         self.parent = parent
         self.local = local  # the node of the local dataframe, which never runs
         self.done = False
+        self.failed = False
         self.value: Any = None
         head.nodes[operation.number] = self
 
@@ -60,10 +61,15 @@ class Head:
         self.lock = threading.Lock()
         self.live: dict[int, list[Callable[[Any], object]]] = {}  # drawn while they grow
 
-    def pending(self) -> list[Node]:
-        """The actions that are wanted and not done, in the order in which they were booked."""
+    def pending(self, asked: Node) -> list[Node]:
+        """The actions that are not done, in the order in which they were booked.
+
+        Those of a run that failed are left out, but for the one that is asked for: somebody may
+        hold them without knowing, as a traceback does.
+        """
         nodes = [node for _, node in sorted(self.nodes.items())]
-        return [node for node in nodes if node.operation.kind and not node.done]
+        wanted = [node for node in nodes if node.operation.kind and not node.done]
+        return [node for node in wanted if node is asked or not node.failed]
 
 
 class _Proxy:
@@ -163,7 +169,7 @@ class ResultProxy(_Proxy):
         if not self._node.done:
             from PyRDF.job import run
 
-            run(self._node.head)
+            run(self._node)
         return self._node.value
 
     GetPtr = GetValue

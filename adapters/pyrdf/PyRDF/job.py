@@ -22,25 +22,31 @@ from PyRDF.worker import GraphMapper, Plan
 _ENTRY = "rdfentry_"
 
 
-def run(head: Head) -> None:
-    """Compute all results of a dataframe that are wanted and not known.
+def run(asked: Node) -> None:
+    """Compute a result, and with it all that hang on its dataframe and are wanted.
 
     Raises:
         RangeError: a range failed.
         IncompleteError: the dataset changed meanwhile.
         LambdamrError: the job could not be done; see ``docs/errors.md``.
     """
+    head = asked.head
     with head.lock:
-        wanted = head.pending()
-        if not wanted:
+        if asked.done:
             return
+        wanted = head.pending(asked)
         nodes = _with_ancestors(wanted)
         operations = tuple(node.operation for node in nodes)
         source = _counting_from_zero(head.source, operations)
         mapper, order = _mapper(source, operations)
         ranges = cut(source, head.engine.partitions(source, head.npartitions))
-        partial = _map_reduce(head, mapper, ranges, order)
-        _check(source, partial)
+        try:
+            partial = _map_reduce(head, mapper, ranges, order)
+            _check(source, partial)
+        except Exception:
+            for node in wanted:
+                node.failed = True
+            raise
         _hand_out(head, nodes, order, partial)
 
 
@@ -56,14 +62,14 @@ def run_graphs(proxies: Any) -> int:
             raise InputError(
                 f"RunGraphs needs results of distributed dataframes, not {proxy!r:.60}"
             )
-    heads = list({id(p._node.head): p._node.head for p in proxies if not p._node.done}.values())
-    if not heads:
+    asked = list({id(p._node.head): p._node for p in proxies if not p._node.done}.values())
+    if not asked:
         return 0
-    here = any(isinstance(head.engine.executor, (LocalExecutor, str)) for head in heads)
-    with ThreadPoolExecutor(1 if here else len(heads)) as threads:  # this machine is busy with one
-        for future in [threads.submit(run, head) for head in heads]:
+    here = any(isinstance(node.head.engine.executor, (LocalExecutor, str)) for node in asked)
+    with ThreadPoolExecutor(1 if here else len(asked)) as threads:  # this machine is busy with one
+        for future in [threads.submit(run, node) for node in asked]:
             future.result()
-    return len(heads)
+    return len(asked)
 
 
 def _with_ancestors(wanted: list[Node]) -> list[Node]:

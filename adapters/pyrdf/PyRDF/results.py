@@ -210,7 +210,7 @@ class _Take:
                 vector.insert(vector.end(), more.begin(), more.end())
                 continue
             for item in piece:
-                vector.push_back(item)
+                vector.push_back(bool(item) if isinstance(item, np.bool_) else item)
         return vector
 
 

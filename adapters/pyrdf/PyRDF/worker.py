@@ -133,7 +133,7 @@ def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
     plan: Plan = codec.loads(pickled)
     remote = isinstance(plan.source, Files) and plan.source.remote
     compiled = _Compiled(plan, None, remote)
-    with _named(part, None, plan.source):
+    with _named(part, None, plan.source, _ADVICE):
         plan.setup.apply()
         if not remote:  # clients of remote files have threads, which do not survive a fork
             compiled.graph = _compile(plan)
@@ -182,7 +182,7 @@ class _Progress:
 
 
 @contextlib.contextmanager
-def _named(part: Range, piece: Slice | None, source: Source) -> Any:
+def _named(part: Range, piece: Slice | None, source: Source, advice: str = "") -> Any:
     """Whatever is raised here becomes an error that names the range, and that can travel."""
     progress = _Progress(piece)
     try:
@@ -194,13 +194,10 @@ def _named(part: Range, piece: Slice | None, source: Source) -> Any:
             raise
         where = f" ({source.where(progress.piece)})" if progress.piece else ""
         text = f"{type(error).__name__}: {error}"
-        raise RangeError(f"range {part.number}{where}: {text}{_advice(text)}") from None
+        raise RangeError(f"range {part.number}{where}: {text}{advice}") from None
 
 
-def _advice(text: str) -> str:
-    if "undeclared identifier" in text or "cling" in text.lower() or "jitting" in text.lower():
-        return (
-            "\nIf this names a function or class of yours: what was declared in your process only "
-            "is not known to the workers; use PyRDF.DistributeCppCode or PyRDF.include_headers"
-        )
-    return ""
+_ADVICE = (
+    "\nIf this names a function or class of yours: what was declared in your process only is not "
+    "known to the workers; use PyRDF.DistributeCppCode or PyRDF.include_headers"
+)
