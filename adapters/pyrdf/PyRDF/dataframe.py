@@ -10,7 +10,7 @@ from typing import Any
 
 from PyRDF.dataset import open_dataset
 from PyRDF.engine import Engine, count
-from PyRDF.errors import InputError
+from PyRDF.errors import InputError, reason
 from PyRDF.operations import ACTIONS, TRANSFORMATIONS, Operation, kind_of, unsupported
 from PyRDF.source import Source
 
@@ -242,10 +242,8 @@ def _locally(node: Node, name: str, arguments: tuple[Any, ...], keywords: dict[s
     try:
         return getattr(node.local, name)(*arguments, **keywords)
     except Exception as error:  # C++ raises anything
-        from PyRDF.dataset import _reason
-
         call = Operation(0, 0, name, arguments).text
-        raise InputError(f"{call} cannot be booked: {_reason(error)}") from error
+        raise InputError(f"{call} cannot be booked: {reason(error)}") from error
 
 
 def _check_columns(node: Node, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:

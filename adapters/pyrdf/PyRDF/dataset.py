@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from PyRDF.errors import InputError
+from PyRDF.errors import InputError, reason
 from PyRDF.source import Empty, Files, Friend, Sample, Source
 
 _SOURCES = "a number of entries, a TTree or TChain in files, an RNTuple, or an RDatasetSpec"
@@ -112,18 +112,11 @@ def _frame(arguments: tuple[Any, ...]) -> Any:
     except InputError:
         raise
     except Exception as error:  # C++ raises anything
-        text = _reason(error)
+        text = reason(error)
         if isinstance(error, TypeError) and "takes" in text:
             text = "these arguments are none of RDataFrame"
         shown = ", ".join(f"{argument!r:.100}" for argument in arguments)
         raise InputError(f"RDataFrame({shown}) cannot be made: {text}") from error
-
-
-def _reason(error: BaseException) -> str:
-    """What a C++ exception says, without the signatures that it was tried with."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line for line in lines if ": " in line and "=>" not in line]
-    return (said or lines or [type(error).__name__])[-1]
 
 
 def _check_tree(tree: Any) -> None:

@@ -27,3 +27,12 @@ class RangeCrashedError(RangeError):
 
 class IncompleteError(PyRDFError, RuntimeError):
     """The entries that were processed are not those of the dataset: it changed meanwhile."""
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, on one line; of one of C++ without the signatures it came through."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.endswith(("=>", "resolution failed:"))]
+    text = "; ".join(dict.fromkeys(said))
+    name = type(error).__name__
+    return text if text.startswith(name) else f"{name}: {text}"

@@ -19,7 +19,7 @@ from typing import Any
 
 from lambdamr.wire import Buffer, decode, encode
 from PyRDF import codec, isolation
-from PyRDF.errors import RangeCrashedError, RangeError
+from PyRDF.errors import RangeCrashedError, RangeError, reason
 from PyRDF.graph import Graph, book
 from PyRDF.operations import Operation
 from PyRDF.partial import Partial
@@ -193,8 +193,7 @@ def _named(part: Range, piece: Slice | None, source: Source, advice: str = "") -
         if isinstance(error, KeyboardInterrupt):
             raise
         where = f" ({source.where(progress.piece)})" if progress.piece else ""
-        text = f"{type(error).__name__}: {error}"
-        raise RangeError(f"range {part.number}{where}: {text}{advice}") from None
+        raise RangeError(f"range {part.number}{where}: {reason(error)}{advice}") from None
 
 
 _ADVICE = (

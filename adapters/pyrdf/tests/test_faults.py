@@ -94,6 +94,7 @@ def test_an_entry_list_and_a_tree_in_memory(data, warm):
     tree.SetEntryList(entries)
     with pytest.raises(PyRDF.InputError, match="entry list"):
         PyRDF.RDataFrame(tree, executor=warm)
+    ROOT.gROOT.cd()
     with pytest.raises(PyRDF.InputError, match="memory"):
         PyRDF.RDataFrame(ROOT.TTree("m", "m"), executor=warm)
 
@@ -127,7 +128,7 @@ def test_an_exception_of_cpp_comes_with_its_text_and_range(data, warm):
 def test_code_that_the_workers_do_not_know(data, warm):
     ROOT.gInterpreter.Declare("int only_here(int i) { return i; }")
     df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm)
-    with pytest.raises(PyRDF.RangeError, match=r"only_here|DistributeCppCode"):
+    with pytest.raises(PyRDF.RangeError, match=r"DistributeCppCode"):
         df.Define("z", "only_here(i)").Sum("z").GetValue()
 
 
