@@ -6,6 +6,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from PyRDF.dataset import open_dataset
@@ -159,6 +160,11 @@ class RDataFrame(NodeProxy):
 
     def __init__(self, *arguments: Any, engine: Engine, npartitions: object = None) -> None:
         super().__init__(Head(engine, count(npartitions), arguments).root)
+
+    @property
+    def _headnode(self) -> Any:
+        """Where ROOT.RDataFrame(..., executor=...) looks for the local dataframe."""
+        return SimpleNamespace(rdf_node=self._node.local)
 
 
 class ResultProxy(_Proxy):

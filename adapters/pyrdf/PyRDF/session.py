@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from lambdamr.executor import Executor
 from PyRDF import backends, dataframe, job, live
 from PyRDF.dataframe import ResultProxy
 from PyRDF.engine import Engine, engine_of
@@ -67,15 +68,15 @@ def FromSpec(jsonfile: str, *, executor: Any = None, npartitions: object = None)
 def include_headers(paths: str | Iterable[str]) -> None:
     """Declare C++ headers here and on the workers; of a folder all that is in it."""
     resources = collect(paths, "header")
-    REGISTRY.add(resources)
     _apply_here(resources)
+    REGISTRY.add(resources)
 
 
 def include_shared_libraries(paths: str | Iterable[str]) -> None:
     """Load shared libraries here and on the workers, with the ``.pcm`` files beside them."""
     resources = collect(paths, "library")
-    REGISTRY.add(resources)
     _apply_here(resources)
+    REGISTRY.add(resources)
 
 
 def send_generic_files(paths: str | Iterable[str]) -> None:
@@ -130,23 +131,20 @@ def create_logger(level: str = "WARNING", log_path: str | None = None) -> loggin
 
 def enable() -> None:
     """Let ROOT.RDataFrame itself take executors of lambdamr, as ``executor=``. Once is enough."""
-    import ROOT
-    from ROOT import _distrdf
+    import ROOT._distrdf
 
-    original = ROOT.RDataFrame
+    original = ROOT._distrdf.RDataFrame  # where ROOT 6.40 sends all that have an ``executor=``
     if getattr(original, "pyrdf", False):
         return
 
     @functools.wraps(original)
     def frame(*arguments: Any, **keywords: Any) -> Any:
-        executor = keywords.get("executor")
-        if executor is None or type(executor).__module__.startswith(("distributed", "pyspark")):
-            return original(*arguments, **keywords)
-        return RDataFrame(*arguments, **keywords)
+        if isinstance(keywords.get("executor"), (str, Executor)):
+            return RDataFrame(*arguments, **keywords)
+        return original(*arguments, **keywords)
 
     frame.pyrdf = True  # type: ignore[attr-defined]
-    ROOT.RDataFrame = frame
-    _ = _distrdf
+    ROOT._distrdf.RDataFrame = frame
 
 
 def _apply_here(resources: list[Any]) -> None:

@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lambdamr
 import numpy as np
+import PyRDF
 import pytest
 import ROOT
 from same import assert_same
 
-import PyRDF
+import lambdamr
 
 
 @pytest.fixture(params=["forked", "in a process with threads"])
@@ -115,7 +115,7 @@ def test_a_lazy_snapshot(data, warm, tmp_path):
 
 def test_code_headers_files_and_a_function_to_begin_with(data, warm, tmp_path):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/base.h").write_text("inline int base_of_mine() { return 40; }")
+    (tmp_path / "mine/base.h").write_text("#pragma once\ninline int base_of_mine() { return 40; }")
     (tmp_path / "mine/top.h").write_text(
         '#include "base.h"\ninline int top_of_mine(int i) { return base_of_mine() + i; }'
     )
@@ -186,7 +186,8 @@ def test_cold_workers_and_a_script_without_a_main_guard(data, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import PyRDF\n"
-        f"df = PyRDF.FromSpec({str(data / 'spec.json')!r}, executor=PyRDF.local(2), npartitions=3)\n"
+        f"workers, spec = PyRDF.local(2), {str(data / 'spec.json')!r}\n"
+        "df = PyRDF.FromSpec(spec, executor=workers, npartitions=3)\n"
         "print(df.Count().GetValue(), list(df.Filter('i > 7', 'seven').Report())[0].GetPass())\n"
     )
     done = subprocess.run(

@@ -109,7 +109,9 @@ def test_the_notebook_of_2021(cloud, tmp_path):
 
 def test_headers_libraries_and_files_that_a_lambda_has_never_seen(aws, tmp_path):
     (tmp_path / "include").mkdir()
-    (tmp_path / "include/base.h").write_text("inline int base_of_lambda() { return 40; }")
+    (tmp_path / "include/base.h").write_text(
+        "#pragma once\ninline int base_of_lambda() { return 40; }"
+    )
     (tmp_path / "include/top.h").write_text(
         '#include "base.h"\ninline int top_of_lambda(int i) { return base_of_lambda() + i; }'
     )
