@@ -16,18 +16,23 @@ SOURCES := pyproject.toml README.md LICENSE CHANGELOG.md Makefile \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one .venv get in each other's way
-.PHONY: help demo test lint lint-aws format types bench wheel clean
+.PHONY: help demo test test-pyrdf lint lint-aws format types bench wheel clean
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-demo: $(VENV)/.group-demo $(VENV)/.installed ## run examples/demo.py
+demo: $(VENV)/.group-demo $(VENV)/.installed $(VENV)/.pyrdf ## run examples/demo.py, and the dimuon spectrum with ROOT
 	$(RUN) examples/demo.py $(ARGS)
+	$(RUN) examples/dimuon/demo.py
 
 # From tests/ and with -P, so that the lambdamr next door is out of reach: the wheel is what is tested.
 test: $(VENV)/.group-test $(VENV)/.rie/.unpacked $(VENV)/.installed ## test the installed wheel; ARGS="-k tree" for some of it
 	cd tests && LAMBDAMR_ARTIFACTS=$${LAMBDAMR_ARTIFACTS-$(CURDIR)/build} LAMBDAMR_TEST_INSTALLED=1 \
 	  LAMBDAMR_TEST_RIE=$(CURDIR)/$(VENV)/.rie $(RUN) -P -m pytest $(ARGS)
+	$(if $(ARGS),,$(MAKE) test-pyrdf)
+
+test-pyrdf: $(VENV)/.group-test-pyrdf $(VENV)/.installed $(VENV)/.pyrdf ## test the adapter to ROOT
+	cd adapters/pyrdf/tests && $(RUN) -P -m pytest $(ARGS)
 
 lint: $(VENV)/.group-lint lint-aws ## style, format, who may import whom, and the AWS template
 	$(RUN) -m ruff check
@@ -97,4 +102,8 @@ $(VENV)/.rie/.unpacked: $(VENV)/.made
 $(VENV)/.installed: dist/.built $(VENV)/.made
 	$(PIP) install --force-reinstall --no-deps dist/*.whl
 	$(PIP) install dist/*.whl
+	@touch $@
+
+$(VENV)/.pyrdf: $(shell find adapters/pyrdf -name '*.py' -o -name pyproject.toml) $(VENV)/.installed $(VENV)/.group-build
+	$(PIP) install --no-build-isolation --force-reinstall --no-deps ./adapters/pyrdf
 	@touch $@

@@ -105,6 +105,22 @@ class LocalExecutor:
                 if not kept:
                     crew.close()
 
+    def prepare(self) -> None:
+        """Start the template now: it imports and warms up while the caller does other things.
+
+        Raises:
+            BrokenExecutorError: it cannot be started, or the executor is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise BrokenExecutorError("this LocalExecutor is closed; make another")
+            if self._crews:
+                return
+            try:
+                self._crews.append(Crew(self._settings))
+            except OSError as error:
+                raise BrokenExecutorError(f"the local executor cannot start: {error}") from error
+
     def _warm_crew(self) -> Crew | None:
         with self._lock:
             crew = self._crews.pop() if self._crews else None

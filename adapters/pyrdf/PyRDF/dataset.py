@@ -1,0 +1,194 @@
+"""The arguments of RDataFrame: checked here, and made a `Source` that can travel."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from PyRDF.errors import InputError, reason
+from PyRDF.source import Empty, Files, Friend, Sample, Source
+
+_SOURCES = "a number of entries, a TTree or TChain in files, an RNTuple, or an RDatasetSpec"
+
+
+def open_dataset(arguments: tuple[Any, ...]) -> tuple[Any, Source]:
+    """A local dataframe, which knows the columns, and the source for the workers.
+
+    Raises:
+        InputError: there is no such dataset, or it cannot be distributed.
+    """
+    import ROOT
+
+    if not arguments:
+        raise InputError(f"RDataFrame() needs {_SOURCES}")
+    arguments = _plain(arguments)
+    first = arguments[0]
+    if isinstance(first, ROOT.RDF.Experimental.RDatasetSpec):
+        return _of_spec(first)
+    if isinstance(first, ROOT.TTree):
+        _check_tree(first)
+    elif isinstance(first, str):
+        arguments = _of_paths(arguments)
+    frame = _frame(arguments)
+    label = str(ROOT.Internal.RDF.GetDataSourceLabel(ROOT.RDF.AsRNode(frame)))
+    if label == "EmptyDS":
+        if int(first) < 1:
+            raise InputError("RDataFrame(0) has no entries: there is nothing to distribute")
+        return frame, Empty(int(first))
+    if label == "RNTupleDS":
+        return frame, Files(True, tuple((first, path) for path in arguments[1]))
+    if label != "TTreeDS":
+        raise InputError(f"{label or 'this'} cannot be distributed; RDataFrame takes {_SOURCES}")
+    return frame, _of_tree(arguments)
+
+
+def _plain(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Strings and lists of C++ as those of Python."""
+    import ROOT
+
+    strings = (ROOT.std.string, ROOT.std.string_view)
+    made = []
+    for argument in arguments:
+        if isinstance(argument, (os.PathLike, *strings)):
+            argument = str(argument)
+        elif isinstance(argument, (list, tuple, ROOT.std.vector[ROOT.std.string])):
+            argument = [str(item) for item in argument]
+        made.append(argument)
+    return tuple(made)
+
+
+def _of_paths(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """(name, file or files or directory, ...) with the files found."""
+    import ROOT
+
+    if len(arguments) < 2:
+        raise InputError(f"RDataFrame({arguments[0]!r}) names no file; it needs {_SOURCES}")
+    name, where, *more = arguments
+    if isinstance(where, ROOT.TDirectory):
+        tree = where.Get(name)
+        if not isinstance(tree, ROOT.TTree):
+            raise InputError(f"there is no tree {name!r} in {where.GetName()}")
+        _check_tree(tree)
+        return (tree, *more)
+    if not isinstance(where, (str, list)):
+        raise InputError(
+            f"the files of {name!r} must be a path or a list of them, not {where!r:.60}"
+        )
+    return (name, expand([where] if isinstance(where, str) else where), *more)
+
+
+def expand(paths: Iterable[str]) -> list[str]:
+    """Files, absolute where they are local; globs in order of the names.
+
+    Raises:
+        InputError: one does not exist, or a glob matches nothing.
+    """
+    found: list[str] = []
+    for path in map(str, paths):
+        path = path.removeprefix("file://")
+        if "://" in path:
+            found.append(path)
+            continue
+        local, _, inside = path.partition(
+            "?"
+        )  # file.root?#tree or ?query=tree, as TChain.Add takes
+        matches = [local] if os.path.exists(local) else sorted(glob.glob(local))
+        if not matches:
+            what = "file matches" if glob.has_magic(local) else "file"
+            raise InputError(f"there is no {what} {local!r} (looked from {os.getcwd()})")
+        found += [os.path.abspath(match) + (f"?{inside}" if inside else "") for match in matches]
+    if not found:
+        raise InputError("the list of files is empty")
+    return found
+
+
+def _frame(arguments: tuple[Any, ...]) -> Any:
+    import ROOT
+
+    try:
+        return ROOT.RDataFrame(*arguments)
+    except InputError:
+        raise
+    except Exception as error:  # C++ raises anything
+        text = reason(error)
+        if isinstance(error, TypeError) and "takes" in text:
+            text = "these arguments are none of RDataFrame"
+        shown = ", ".join(f"{argument!r:.100}" for argument in arguments)
+        raise InputError(f"RDataFrame({shown}) cannot be made: {text}") from error
+
+
+def _check_tree(tree: Any) -> None:
+    import ROOT
+
+    indexed, friend = ROOT.Internal.TreeUtils.TreeUsesIndexedFriends(tree)
+    if indexed:
+        raise InputError(
+            f"the friend {str(friend)!r} has a TTreeIndex: entries are matched by value, and may "
+            f"be anywhere in the dataset. Write a friend that is aligned by entry"
+        )
+    if tree.GetEntryList():
+        raise InputError("a TTree with an entry list cannot be distributed; use Filter instead")
+
+
+def _of_tree(arguments: tuple[Any, ...]) -> Files:
+    import ROOT
+
+    first, *more = arguments
+    friends: tuple[Friend, ...] = ()
+    if isinstance(first, ROOT.TTree):
+        tree = first
+        friends = _friends(ROOT.Internal.TreeUtils.GetFriendInfo(tree))
+        columns = more[0] if more else []
+    else:
+        paths, *rest = more
+        tree = ROOT.TChain(first)
+        for path in paths:
+            tree.Add(path)
+        columns = rest[0] if rest else []
+    names = [str(name) for name in ROOT.Internal.TreeUtils.GetTreeFullPaths(tree)]
+    files = [str(path) for path in ROOT.Internal.TreeUtils.GetFileNamesFromTree(tree)]
+    if not files:
+        raise InputError(
+            f"the tree {tree.GetName()!r} is in memory only: write it to a file for the workers"
+        )
+    paths = [path for given in files for path in expand([given])]
+    return Files(
+        False,
+        tuple(zip(names, paths, strict=True)),
+        friends,
+        columns=tuple(columns),
+        whole=bool(friends),
+    )
+
+
+def _friends(info: Any) -> tuple[Friend, ...]:
+    friends = []
+    zipped = zip(info.fFriendNames, info.fFriendFileNames, info.fFriendChainSubNames, strict=True)
+    for (name, alias), files, trees in zipped:
+        paths = tuple(path for file in files for path in expand([str(file)]))
+        names = tuple(map(str, trees)) or (str(name),) * len(paths)
+        friends.append(Friend(names, paths, str(alias)))
+    return tuple(friends)
+
+
+def _of_spec(spec: Any) -> tuple[Any, Files]:
+    import ROOT
+
+    end = spec.GetEntryRangeEnd()
+    if spec.GetEntryRangeBegin() != 0 or end != ROOT.std.numeric_limits["Long64_t"].max():
+        raise InputError("an RDatasetSpec with a global range cannot be distributed; leave it out")
+    friends = _friends(spec.GetFriendInfo())
+    datasets: list[tuple[str, str]] = []
+    samples: list[Sample] = []
+    for sample in ROOT.Internal.RDF.MoveOutSamples(ROOT.RDF.Experimental.RDatasetSpec(spec)):
+        name = str(sample.GetSampleName())
+        metadata = str(ROOT.Internal.RDF.ExportJSON(sample.GetMetaData()))
+        pairs = zip(sample.GetTreeNames(), sample.GetFileNameGlobs(), strict=True)
+        for tree, pattern in pairs:
+            for path in expand([str(pattern)]):
+                datasets.append((str(tree), path))
+                samples.append(Sample(name, metadata))
+    source = Files(False, tuple(datasets), friends, tuple(samples), whole=bool(friends))
+    return _frame((ROOT.RDF.Experimental.RDatasetSpec(spec),)), source

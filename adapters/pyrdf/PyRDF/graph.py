@@ -1,0 +1,91 @@
+"""A graph of RDataFrame, built from operations and run once, in a worker."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from PyRDF import results
+from PyRDF.cpp import helpers
+from PyRDF.operations import Operation, model_of
+
+
+@dataclass
+class Graph:
+    """A graph that was booked on a dataframe.
+
+    Attributes:
+        frame: the dataframe.
+        actions: (operation, promise of its result), in the order of the results.
+        used: the dataframes and models that must live as long.
+    """
+
+    frame: Any
+    actions: list[tuple[Operation, Any]] = field(default_factory=list)
+    used: list[Any] = field(default_factory=list)
+
+    def compile(self) -> None:
+        """Compile all that it needs, and run nothing."""
+        import ROOT
+
+        helpers().Jit(ROOT.RDF.AsRNode(self.frame))
+
+    def run(self) -> list[Any]:
+        """Run it, and take the value of each action."""
+        import ROOT
+
+        ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(self.frame))
+        return [results.take(operation, promise) for operation, promise in self.actions]
+
+
+def book(frame: Any, operations: Sequence[Operation], number: int, token: str = "") -> Graph:
+    """Book operations on a dataframe.
+
+    Args:
+        frame: of the entries of a range.
+        operations: parents before children.
+        number: of the range; it is in the names of the files of a Snapshot.
+        token: makes the names of files unique while they are written.
+    """
+    graph = Graph(frame)
+    nodes = {0: frame}
+    for operation in operations:
+        if operation.name == "Snapshot":
+            path = results.temporary_path(operation.arguments[1], number, token)
+            arguments = _snapshot_arguments(path, operation.arguments)
+            operation = replace(operation, arguments=arguments)
+        node = nodes[operation.number] = _call(nodes[operation.parent], operation)
+        if operation.kind:
+            graph.actions.append((operation, node))
+    graph.used = list(nodes.values())
+    return graph
+
+
+def _call(node: Any, operation: Operation) -> Any:
+    import ROOT
+
+    arguments, keywords = operation.arguments, operation.keywords or {}
+    if operation.name == "VariationsFor":
+        return ROOT.RDF.Experimental.VariationsFor(node)
+    if operation.kind == "fills":
+        model = model_of(arguments, keywords)
+        columns = [str(each) for each in arguments if each is not model]
+        return node.Fill(helpers().Fills(), columns)
+    if operation.name == "Take":
+        return node.Take[operation.template](*arguments)
+    if operation.name == "AsNumpy":
+        keywords = {**keywords, "lazy": True}
+    return getattr(node, operation.name)(*arguments, **keywords)
+
+
+def _snapshot_arguments(path: str, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Lazily, and to this file."""
+    import ROOT
+
+    tree, _, *more = given
+    columns = more[0] if more else ""
+    options = copy.deepcopy(more[1]) if len(more) > 1 else ROOT.RDF.RSnapshotOptions()
+    options.fLazy = True
+    return tree, path, columns, options

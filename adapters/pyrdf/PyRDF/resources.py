@@ -1,0 +1,219 @@
+"""What user code needs beside the graph: C++ code, headers, libraries, files, a function.
+
+Files travel with the functions of the job, once, under the hash of what is in them, and are found
+again by workers that have them already.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PyRDF import codec
+from PyRDF.errors import InputError
+
+Role = Literal["header", "library", "file"]
+_LIBRARIES = (".so", ".dylib")
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A file of the user.
+
+    Attributes:
+        name: its path, relative to the folder that holds them all in a worker.
+        include: whether a header is declared, or only there to be included by others.
+    """
+
+    role: Role
+    name: str
+    data: bytes
+    include: bool = True
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker does before it builds a graph, once.
+
+    Attributes:
+        resources: files.
+        code: C++ to declare.
+        begin: a pickled function without arguments, and None.
+    """
+
+    resources: tuple[Resource, ...] = ()
+    code: tuple[str, ...] = ()
+    begin: bytes | None = None
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of all that is in it."""
+        return hashlib.blake2b(codec.dumps(self), digest_size=12).hexdigest()
+
+    def __reduce__(self) -> Any:  # without what is cached
+        return Setup, (self.resources, self.code, self.begin)
+
+    def apply(self) -> None:
+        """Make it so in this process.
+
+        Raises:
+            RuntimeError: C++ does not compile, or a library cannot be loaded.
+        """
+        if self == Setup() or self.digest in _applied:
+            return
+        try:
+            self._apply()
+        except RuntimeError:
+            if _applied:  # a warm process, in which another session declared something else
+                os._exit(1)  # so that a fresh one tries again
+            raise
+        _applied.add(self.digest)
+
+    def _apply(self) -> None:
+        import ROOT
+
+        if self.resources:
+            folder = materialise(self.resources)
+            ROOT.gInterpreter.AddIncludePath(f"-I{folder}")
+            ROOT.gSystem.AddDynamicPath(str(folder))
+            if any(resource.role == "file" for resource in self.resources):
+                _go_where_files_are(self.resources, folder)
+            for resource in self.resources:
+                path = folder / resource.name
+                if resource.role == "header" and resource.include:
+                    ROOT.gInterpreter.AddIncludePath(f"-I{path.parent}")
+                    declare(f'#include "{path}"', resource.name)
+                elif _is_library(resource) and ROOT.gSystem.Load(str(path)) < 0:
+                    raise RuntimeError(f"the library {resource.name} cannot be loaded")
+        for code in self.code:
+            declare(code, "the code of DistributeCppCode")
+        if self.begin is not None:
+            codec.loads(self.begin)()
+
+
+_applied: set[str] = set()
+
+
+def _is_library(resource: Resource) -> bool:
+    return resource.role == "library" and resource.name.endswith(_LIBRARIES)
+
+
+def declare(code: str, what: str) -> None:
+    """Compile C++ in this process, once.
+
+    Raises:
+        RuntimeError: it does not compile.
+    """
+    import ROOT
+
+    guard = "PYRDF_" + hashlib.blake2b(code.encode(), digest_size=12).hexdigest()
+    if not ROOT.gInterpreter.Declare(f"#ifndef {guard}\n#define {guard}\n{code}\n#endif"):
+        raise RuntimeError(
+            f"{what} does not compile; what the compiler said is above, or in the log"
+        )
+
+
+def materialise(resources: Iterable[Resource]) -> Path:
+    """A folder that holds these files; found again if this machine has it."""
+    resources = tuple(resources)
+    hashed = hashlib.blake2b(digest_size=12)
+    for resource in resources:
+        for part in (resource.name.encode(), resource.data):
+            hashed.update(len(part).to_bytes(8, "little") + part)
+    home = Path(tempfile.gettempdir()) / f"pyrdf-{os.getuid()}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    if home.stat().st_uid != os.getuid():
+        raise RuntimeError(f"{home} belongs to somebody else")
+    folder = home / hashed.hexdigest()
+    if not folder.exists():
+        made = Path(tempfile.mkdtemp(dir=home))
+        for resource in resources:
+            path = made / resource.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(resource.data)
+        try:
+            made.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(made)
+    return folder
+
+
+def collect(paths: str | Iterable[str], role: Role) -> list[Resource]:
+    """The files of the user at these paths; of a folder all that is in it.
+
+    Raises:
+        InputError: there is nothing at one of them.
+    """
+    found: dict[str, Resource] = {}
+    for given in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
+        path = Path(given)
+        if not path.exists():
+            raise InputError(f"there is no file or folder {given!s} (looked from {Path.cwd()})")
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            name = _relative(file, path if path.is_dir() else path.parent)
+            found[name] = Resource(role, name, file.read_bytes())
+            if role == "library":  # its dictionary lies beside it
+                for pcm in sorted(file.parent.glob(f"{file.stem}*_rdict.pcm")):
+                    found[pcm.name] = Resource(role, pcm.name, pcm.read_bytes())
+    return list(found.values())
+
+
+def _relative(file: Path, root: Path) -> str:
+    """Relative to the notebook's folder if it is in there, so that relative paths stay."""
+    here, absolute = Path.cwd(), Path(os.path.abspath(file))
+    base = here if absolute.is_relative_to(here) else Path(os.path.abspath(root))
+    return str(absolute.relative_to(base))
+
+
+def _go_where_files_are(resources: Iterable[Resource], folder: Path) -> None:
+    """Relative paths work as in the notebook: here if the files are here, else in their folder."""
+    for resource in resources:
+        if resource.role == "file":
+            here = Path(resource.name)
+            if not (here.is_file() and here.read_bytes() == resource.data):
+                os.chdir(folder)
+                return
+
+
+class Registry:
+    """What was registered in this session."""
+
+    def __init__(self) -> None:
+        self._resources: dict[tuple[str, str], Resource] = {}
+        self._code: list[str] = []
+        self._begin: Callable[[], object] | None = None
+
+    def add(self, resources: Iterable[Resource]) -> None:
+        """Files for the workers; one of the same name replaces the one before."""
+        for resource in resources:
+            self._resources[resource.role, resource.name] = resource
+
+    def add_code(self, code: str) -> None:
+        """C++ for the workers."""
+        if code not in self._code:
+            self._code.append(code)
+
+    def begin_with(self, function: Callable[[], object]) -> None:
+        """A function that workers call first."""
+        self._begin = function
+
+    def setup(self) -> Setup:
+        """For a job that starts now."""
+        begin = None
+        if self._begin is not None:
+            try:
+                begin = codec.dumps(self._begin)
+            except Exception as error:  # pickling runs the user's code
+                raise InputError(f"the function of initialize() cannot be sent: {error}") from error
+        return Setup(tuple(self._resources.values()), tuple(self._code), begin)
+
+
+REGISTRY = Registry()

@@ -1,0 +1,160 @@
+"""The functions of PyRDF: those of 2021, and those of ROOT's distributed RDataFrame today."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from lambdamr.executor import Executor
+from PyRDF import backends, dataframe, job, live
+from PyRDF.dataframe import ResultProxy
+from PyRDF.engine import Engine, engine_of
+from PyRDF.errors import InputError
+from PyRDF.resources import REGISTRY, collect, declare
+
+_state: dict[str, Engine] = {}
+
+
+def use(name: str, conf: Mapping[str, Any] | None = None) -> None:
+    """Choose where dataframes run from now on.
+
+    Args:
+        name: "local", "AWS", "dask" or "spark", in any case.
+        conf: ``npartitions`` (a number, also as a string), arguments of `lambdamr.map_reduce`
+            (retry, timeout, checkpoint, max_cost, progress, observers), and settings of the
+            executor, the Dask client or the Spark configuration.
+
+    Raises:
+        InputError: the name or a key is not known; the message lists those that are.
+    """
+    _state["engine"] = backends.engine(name, conf)
+
+
+def current_backend() -> Engine:
+    """Where dataframes run: what `use` said last, else processes on this machine."""
+    if "engine" not in _state:
+        use("local")
+    return _state["engine"]
+
+
+def RDataFrame(  # as in ROOT
+    *arguments: Any, executor: Any = None, npartitions: object = None
+) -> dataframe.RDataFrame:
+    """A distributed dataframe.
+
+    Args:
+        arguments: those of ROOT.RDataFrame.
+        executor: an executor of lambdamr, a Dask client or a Spark context; default: see `use`.
+        npartitions: ranges to cut the dataset into; default: what `use` said, else by its size.
+    """
+    engine = current_backend() if executor is None else engine_of(executor)
+    return dataframe.RDataFrame(*arguments, engine=engine, npartitions=npartitions)
+
+
+def FromSpec(jsonfile: str, *, executor: Any = None, npartitions: object = None) -> Any:
+    """A distributed dataframe of a dataset that a JSON file specifies."""
+    import ROOT
+
+    try:
+        spec = ROOT.Internal.RDF.RetrieveSpecFromJson(str(jsonfile))
+    except Exception as error:  # C++ raises anything
+        raise InputError(f"the specification {jsonfile!s} cannot be read: {error}") from error
+    return RDataFrame(spec, executor=executor, npartitions=npartitions)
+
+
+def include_headers(paths: str | Iterable[str]) -> None:
+    """Declare C++ headers here and on the workers; of a folder all that is in it."""
+    resources = collect(paths, "header")
+    _apply_here(resources)
+    REGISTRY.add(resources)
+
+
+def include_shared_libraries(paths: str | Iterable[str]) -> None:
+    """Load shared libraries here and on the workers, with the ``.pcm`` files beside them."""
+    resources = collect(paths, "library")
+    _apply_here(resources)
+    REGISTRY.add(resources)
+
+
+def send_generic_files(paths: str | Iterable[str]) -> None:
+    """Send files to the workers, where their paths relative to this folder work as they do here."""
+    REGISTRY.add(collect(paths, "file"))
+
+
+def DistributeCppCode(code: str) -> None:
+    """Declare C++ here and on the workers."""
+    _apply(lambda: declare(code, "the code of DistributeCppCode"))
+    REGISTRY.add_code(code)
+
+
+def initialize(function: Callable[..., object], *arguments: Any, **keywords: Any) -> None:
+    """Call a function here, and on each worker before it builds a graph."""
+    call = functools.partial(function, *arguments, **keywords)
+    call()
+    REGISTRY.begin_with(call)
+
+
+def RunGraphs(results: Iterable[ResultProxy]) -> int:
+    """Compute results of several dataframes, at the same time where there is room; how many ran."""
+    return job.run_graphs(results)
+
+
+def VariationsFor(result: ResultProxy) -> ResultProxy:
+    """The values of a result under all variations; see `PyRDF.results.Variations`."""
+    return dataframe.variations_for(result)
+
+
+def LiveVisualize(drawables: Any, callback: Callable[[Any], object] | None = None) -> None:
+    """Draw results while they grow: a list of them, or a dict of results and callbacks."""
+    live.visualize(drawables, callback)
+
+
+def create_logger(level: str = "WARNING", log_path: str | None = None) -> logging.Logger:
+    """A logger for this package and lambdamr, to the terminal and, if given, to a file."""
+    if level.upper() not in logging.getLevelNamesMapping():
+        raise InputError(f"there is no log level {level!r}; use DEBUG, INFO, WARNING or ERROR")
+    logger = logging.getLogger("PyRDF")
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if log_path:
+        handlers.append(logging.FileHandler(log_path))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in ("PyRDF", "lambdamr"):
+        each = logging.getLogger(name)
+        each.setLevel(level.upper())
+        each.handlers[:] = handlers
+    return logger
+
+
+def enable() -> None:
+    """Let ROOT.RDataFrame itself take executors of lambdamr, as ``executor=``. Once is enough."""
+    import ROOT._distrdf
+
+    original = ROOT._distrdf.RDataFrame  # where ROOT 6.40 sends all that have an ``executor=``
+    if getattr(original, "pyrdf", False):
+        return
+
+    @functools.wraps(original)
+    def frame(*arguments: Any, **keywords: Any) -> Any:
+        if isinstance(keywords.get("executor"), (str, Executor)):
+            return RDataFrame(*arguments, **keywords)
+        return original(*arguments, **keywords)
+
+    frame.pyrdf = True  # type: ignore[attr-defined]
+    ROOT._distrdf.RDataFrame = frame
+
+
+def _apply_here(resources: list[Any]) -> None:
+    from PyRDF.resources import Setup
+
+    _apply(lambda: Setup(tuple(resources)).apply())
+
+
+def _apply(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except RuntimeError as error:
+        raise InputError(str(error)) from error

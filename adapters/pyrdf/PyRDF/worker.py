@@ -1,0 +1,202 @@
+"""The mapper: runs a graph over one range, where a task was sent.
+
+In a process with a single thread the graph is compiled once, and each range runs in a child that is
+forked from there (`PyRDF.isolation`). Elsewhere (a thread of Dask, the user's own process) each
+range books a graph of its own: ROOT's own backends clone the actions of one that has run, which in
+6.40 gives wrong counts (HistoND) or a crash (Report).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lambdamr.wire import Buffer, decode, encode
+from PyRDF import codec, isolation
+from PyRDF.errors import RangeCrashedError, RangeError, reason
+from PyRDF.graph import Graph, book
+from PyRDF.operations import Operation
+from PyRDF.partial import Partial
+from PyRDF.resources import Setup
+from PyRDF.source import Range, Slice, Source
+
+_REMEMBERED = 4  # graphs that stay compiled, some 10 MB each
+_FIRST_SEED = 4357  # of ROOT's gRandom; so the first range draws what plain ROOT does
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a worker has to know: the dataset, what to do with it, and what that needs."""
+
+    source: Source
+    operations: tuple[Operation, ...]
+    setup: Setup
+
+
+class GraphMapper:
+    """Runs the graph of a plan over a range.
+
+    Args:
+        plan: pickled (`PyRDF.codec`).
+        actions: pickled, the operations that have results.
+        digest: of the plan and of the state of its files.
+    """
+
+    def __init__(self, plan: bytes, actions: bytes, digest: str) -> None:
+        self._plan = plan
+        self._actions = actions
+        self._digest = digest
+
+    def __call__(self, part: Range) -> Partial:
+        """The values of a range.
+
+        Raises:
+            RangeError: says which range, and why.
+        """
+        if isolation.threads() != 1:
+            with _one_at_a_time:
+                return self._here(part)
+        compiled = _compiled(self._digest, self._plan, part)
+        source = compiled.plan.source
+        piece = None
+        if not compiled.remote:
+            with _named(part, None, source):
+                piece = source.slice(part)
+
+        def answer() -> list[Buffer]:
+            import ROOT
+
+            ROOT.gRandom.SetSeed(_FIRST_SEED + part.number)
+            try:
+                return encode(self._run(compiled.plan, compiled.graph, part, piece))
+            except RangeError as error:
+                return encode(error)
+
+        try:
+            answered = decode(isolation.in_child(answer))
+        except isolation.Crashed as crash:
+            where = "" if piece is None else f" ({source.where(piece)})"
+            raise RangeCrashedError(f"range {part.number}{where}: {crash}") from None
+        if isinstance(answered, RangeError):
+            raise answered
+        assert isinstance(answered, Partial)
+        return answered
+
+    def _here(self, part: Range) -> Partial:
+        import ROOT
+
+        ROOT.EnableThreadSafety()
+        plan: Plan = codec.loads(self._plan)
+        with _named(part, None, plan.source):
+            plan.setup.apply()
+        return self._run(plan, None, part, None)
+
+    def _run(self, plan: Plan, graph: Graph | None, part: Range, piece: Slice | None) -> Partial:
+        with _named(part, piece, plan.source) as progress:
+            if piece is None:
+                piece = progress.piece = plan.source.slice(part)
+            if graph is not None:
+                plan.source.rebind(graph.frame, piece if piece.entries else plan.source.nothing())
+            else:
+                frame = plan.source.open(piece if piece.entries else plan.source.nothing())
+                graph = book(frame, plan.operations, part.number, secrets.token_hex(4))
+            return Partial(self._actions, graph.run(), (), piece.entries, piece.counts)
+
+
+# -- compiled graphs -----------------------------------------------------------------------------
+
+
+@dataclass
+class _Compiled:
+    plan: Plan
+    graph: Graph | None  # one that has not run, to be given a range in a child; None: book it there
+    remote: bool
+
+
+_known: OrderedDict[str, _Compiled] = OrderedDict()
+_one_at_a_time = threading.Lock()
+
+
+def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
+    if digest in _known:
+        _known.move_to_end(digest)
+        return _known[digest]
+    from PyRDF.source import Files, forget_files
+
+    forget_files()
+    plan: Plan = codec.loads(pickled)
+    remote = isinstance(plan.source, Files) and plan.source.remote
+    compiled = _Compiled(plan, None, remote)
+    with _named(part, None, plan.source, _ADVICE):
+        plan.setup.apply()
+        if not remote:  # clients of remote files have threads, which do not survive a fork
+            compiled.graph = _compile(plan)
+    _known[digest] = compiled
+    if len(_known) > _REMEMBERED:
+        _known.popitem(last=False)
+    return compiled
+
+
+def _compile(plan: Plan) -> Graph | None:
+    """Run the graph over nothing, so that all of it is compiled; then book a fresh one."""
+    with tempfile.TemporaryDirectory(prefix="pyrdf-") as folder:
+        operations = tuple(_elsewhere(operation, Path(folder)) for operation in plan.operations)
+        frame = plan.source.open(plan.source.nothing())
+        values = book(frame, operations, 0).run()
+        codec.loads(codec.dumps(values))
+    if not plan.source.rebinds or any(o.name == "Snapshot" for o in plan.operations):
+        return None
+    graph = book(plan.source.open(plan.source.nothing()), plan.operations, 0)
+    graph.compile()
+    return graph
+
+
+def _elsewhere(operation: Operation, folder: Path) -> Operation:
+    """A Snapshot that nobody sees."""
+    if operation.name != "Snapshot":
+        return operation
+    tree, path, *more = operation.arguments
+    hidden = str(folder / f"{operation.number}-{Path(path).name}")
+    return Operation(
+        operation.number,
+        operation.parent,
+        operation.name,
+        (tree, hidden, *more),
+        operation.keywords,
+        operation.kind,
+    )
+
+
+# -- errors --------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Progress:
+    piece: Slice | None
+
+
+@contextlib.contextmanager
+def _named(part: Range, piece: Slice | None, source: Source, advice: str = "") -> Any:
+    """Whatever is raised here becomes an error that names the range, and that can travel."""
+    progress = _Progress(piece)
+    try:
+        yield progress
+    except RangeError:
+        raise
+    except BaseException as error:  # C++ and the user's code raise anything
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        where = f" ({source.where(progress.piece)})" if progress.piece else ""
+        raise RangeError(f"range {part.number}{where}: {reason(error)}{advice}") from None
+
+
+_ADVICE = (
+    "\nIf this names a function or class of yours: what was declared in your process only is not "
+    "known to the workers; use PyRDF.DistributeCppCode or PyRDF.include_headers"
+)

@@ -1,0 +1,183 @@
+"""What fails, fails clearly: bad inputs, exceptions, crashes, and workers that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import PyRDF
+import PyRDF.dataframe
+import PyRDF.engine
+import pytest
+import ROOT
+
+import lambdamr
+
+
+def test_a_missing_file(data, warm):
+    with pytest.raises(PyRDF.InputError, match=r"no file .*/nothing\.root"):
+        PyRDF.RDataFrame("t", [str(data / "a.root"), str(data / "nothing.root")], executor=warm)
+
+
+def test_a_glob_that_matches_nothing(data, warm):
+    with pytest.raises(PyRDF.InputError, match="no file matches"):
+        PyRDF.RDataFrame("t", str(data / "z*.root"), executor=warm)
+
+
+def test_a_tree_that_is_not_there(data, warm):
+    with pytest.raises(PyRDF.InputError, match="nope"):
+        PyRDF.RDataFrame("nope", str(data / "a.root"), executor=warm)
+
+
+def test_a_tree_that_is_not_in_a_later_file(data, warm):
+    df = PyRDF.RDataFrame(
+        "t", [str(data / "a.root"), str(data / "other.root")], executor=warm, npartitions=2
+    )
+    with pytest.raises(PyRDF.RangeError, match=r"other\.root"):
+        df.Count().GetValue()
+
+
+def test_a_file_that_is_none_of_root(tmp_path, warm):
+    (tmp_path / "text.root").write_text("no ROOT file")
+    with pytest.raises(PyRDF.InputError, match=r"text\.root"):
+        PyRDF.RDataFrame("t", str(tmp_path / "text.root"), executor=warm)
+
+
+@pytest.mark.parametrize(
+    "book",
+    [
+        lambda df: df.Histo1D(("h", "", 10, 0, 1), "nope"),
+        lambda df: df.Define("z", "nope + 1"),
+        lambda df: df.Filter("nope > 1"),
+        lambda df: df.Sum("nope"),
+        lambda df: df.AsNumpy(["nope"]),
+        lambda df: df.Take("nope"),
+    ],
+)
+def test_a_missing_column(book, data, warm):
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm)
+    with pytest.raises(PyRDF.InputError, match="nope"):
+        book(df)
+
+
+def test_an_empty_dataset(data, warm):
+    df = PyRDF.RDataFrame("t", str(data / "empty.root"), executor=warm)
+    with pytest.raises(PyRDF.InputError, match="no entries"):
+        df.Count().GetValue()
+    with pytest.raises(PyRDF.InputError, match="no entries"):
+        PyRDF.RDataFrame(0, executor=warm)
+
+
+def test_empty_files_among_others_and_more_ranges_than_clusters(data, warm):
+    files = [str(data / f"{name}.root") for name in ("empty", "a", "empty", "c", "empty")]
+    df = PyRDF.RDataFrame("t", files, executor=warm, npartitions=40)
+    assert df.Count().GetValue() == 200
+
+
+def test_a_friend_with_an_index(data, warm):
+    chain, friend = ROOT.TChain("t"), ROOT.TChain("f")
+    chain.Add(str(data / "a.root"))
+    friend.Add(str(data / "friend_one.root"))
+    friend.BuildIndex("i")
+    chain.AddFriend(friend)
+    with pytest.raises(PyRDF.InputError, match="TTreeIndex"):
+        PyRDF.RDataFrame(chain, executor=warm)
+
+
+def test_an_entry_list_and_a_tree_in_memory(data, warm):
+    file = ROOT.TFile.Open(str(data / "a.root"))
+    tree = file.Get("t")
+    entries = ROOT.TEntryList("l", "")
+    entries.Enter(3, tree)
+    tree.SetEntryList(entries)
+    with pytest.raises(PyRDF.InputError, match="entry list"):
+        PyRDF.RDataFrame(tree, executor=warm)
+    ROOT.gROOT.cd()
+    with pytest.raises(PyRDF.InputError, match="memory"):
+        PyRDF.RDataFrame(ROOT.TTree("m", "m"), executor=warm)
+
+
+def test_what_cannot_be_distributed_says_what_can(data, warm):
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm)
+    with pytest.raises(AttributeError, match=r"'Foreach'.*Histo1D"):
+        df.Foreach(print)
+    with pytest.raises(PyRDF.InputError, match="limits"):
+        df.Histo2D(("h", "", 10, 0.0, 0.0, 10, 0, 1), "x", "y")
+
+
+def test_settings_that_are_wrong():
+    with pytest.raises(PyRDF.InputError, match="'local', 'AWS', 'dask', 'spark'"):
+        PyRDF.use("condor")
+    with pytest.raises(PyRDF.InputError, match=r"'cores'; known are .*npartitions"):
+        PyRDF.use("local", {"cores": 3})
+    with pytest.raises(PyRDF.InputError, match="npartitions"):
+        PyRDF.use("local", {"npartitions": "many"})
+    with pytest.raises(PyRDF.InputError, match="executor"):
+        PyRDF.RDataFrame(10, executor=object())
+
+
+def test_an_exception_of_cpp_comes_with_its_text_and_range(data, warm):
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm, npartitions=4)
+    bad = df.Define("z", 'if (i == 60) throw std::runtime_error("sixty is bad"); return i;')
+    with pytest.raises(PyRDF.RangeError, match=r"range 2 \(entries 50 to 79 of .*a\.root\).*sixty"):
+        bad.Sum("z").GetValue()
+
+
+def test_code_that_the_workers_do_not_know(data, warm):
+    ROOT.gInterpreter.Declare("int only_here(int i) { return i; }")
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm)
+    with pytest.raises(PyRDF.RangeError, match=r"DistributeCppCode"):
+        df.Define("z", "only_here(i)").Sum("z").GetValue()
+
+
+def test_a_segmentation_fault_names_signal_range_and_file(data, warm):
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm, npartitions=4)
+    bad = df.Define("z", "if (i == 60) return *(volatile int *)nullptr; return i;")
+    with pytest.raises(PyRDF.RangeCrashedError, match=r"range 2 .*a\.root.*SIGSEGV"):
+        bad.Sum("z").GetValue()
+    assert df.Sum("i").GetValue() == sum(range(100)), "the workers are as they were"
+
+
+def test_code_that_exits(data, warm):
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm, npartitions=4)
+    bad = df.Define("z", "if (i == 60) _exit(3); return i;")
+    with pytest.raises(PyRDF.RangeCrashedError, match="status 3"):
+        bad.Sum("z").GetValue()
+
+
+def test_a_worker_that_is_killed_in_mid_range_is_replaced(data, tmp_path, warm):
+    """Once: the second time, the file is there."""
+    mark = tmp_path / "pid"
+    code = f"""
+        if (i == 60 && gSystem->AccessPathName("{mark}")) {{
+            std::ofstream("{mark}") << getpid();
+            sleep(60);
+        }}
+        return i;"""
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm, npartitions=4)
+    result = df.Define("z", code).Sum("z")
+
+    def kill():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if mark.exists() and (pid := mark.read_text()):
+                os.kill(int(pid), signal.SIGKILL)
+                return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert result.GetValue() == sum(range(100))
+    killer.join()
+    assert mark.exists()
+
+
+def test_a_range_that_hangs_is_stopped(data):
+    engine = PyRDF.engine.Engine(
+        "local", PyRDF.local(1), 2, {"timeout": 20, "retry": lambdamr.RetryPolicy(attempts=1)}
+    )
+    df = PyRDF.dataframe.RDataFrame("t", str(data / "a.root"), engine=engine)
+    with engine.executor, pytest.raises(lambdamr.PartitionTimeoutError):
+        df.Define("z", "sleep(200); return i;").Sum("z").GetValue()

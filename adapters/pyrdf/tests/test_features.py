@@ -1,0 +1,249 @@
+"""Datasets of all kinds, results that are files, code that travels, and the old and new ways in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PyRDF
+import pytest
+import ROOT
+from same import assert_same
+
+import lambdamr
+
+
+@pytest.fixture(params=["forked", "in a process with threads"])
+def executor(request, warm):
+    return warm if request.param == "forked" else "inline"
+
+
+def book(df):
+    return df.Sum("x"), df.Take["int"]("i"), df.Count()
+
+
+def check(arguments, executor, book=book, partitions=(1, 3, 7)):
+    want = book(ROOT.RDataFrame(*arguments))
+    for npartitions in partitions:
+        df = PyRDF.RDataFrame(*arguments, executor=executor, npartitions=npartitions)
+        for one, other in zip(book(df), want, strict=True):
+            assert_same(one, other)
+
+
+def test_no_dataset(executor):
+    check((100,), executor, lambda df: (df.Define("z", "rdfentry_ * 2").Sum("z"), df.Count()))
+
+
+def test_globs_and_repeated_files(data, executor):
+    check(("t", str(data / "[ab].root")), executor)
+    check(("t", [str(data / f"{name}.root") for name in "aba"]), executor)
+
+
+def test_a_tree_a_chain_and_a_directory(data, executor):
+    file = ROOT.TFile.Open(str(data / "a.root"))
+    check((file.Get("t"),), executor)
+    check(("t", file), executor)
+    chain = ROOT.TChain()
+    chain.Add(f"{data}/a.root?#t")
+    chain.Add(f"{data}/other.root?#other")
+    check((chain,), executor)
+
+
+def test_default_columns(data, executor):
+    check(("t", str(data / "a.root"), ["x"]), executor, lambda df: (df.Filter("x > 0").Sum(),))
+
+
+def test_friends_with_an_alias_and_other_boundaries(data, executor):
+    main, friend = ROOT.TChain("t"), ROOT.TChain("f")
+    for name in "abc":
+        main.Add(str(data / f"{name}.root"))
+    for part in ("one", "two"):
+        friend.Add(str(data / f"friend_{part}.root"))
+    main.AddFriend(friend, "other")
+    check(
+        (main,),
+        executor,
+        lambda df: (df.Take["int"]("other.i"), df.Define("d", "other.i - i").Sum("d")),
+    )
+
+
+def test_an_rntuple(data, executor):
+    paths = [str(data / f"ntuple_{part}.root") for part in ("one", "two")]
+    check(("n", paths), executor, lambda df: (*book(df), df.Sum("v")))
+
+
+def test_a_specification_with_metadata_and_friends(data, executor):
+    def weighted(df):
+        df = df.DefinePerSample("w", 'rdfsampleinfo_.GetD("weight")')
+        return (df.Sum("w"), df.Take["int"]("f.i"), df.Define("p", "w * x").Sum("p"))
+
+    want = weighted(ROOT.RDF.Experimental.FromSpec(str(data / "spec.json")))
+    for npartitions in (1, 3, 7):
+        df = PyRDF.FromSpec(str(data / "spec.json"), executor=executor, npartitions=npartitions)
+        for one, other in zip(weighted(df), want, strict=True):
+            assert_same(one, other)
+
+
+def test_a_snapshot_is_a_new_dataframe(data, executor, tmp_path):
+    arguments = "t", [str(data / f"{name}.root") for name in "abc"]
+    df = PyRDF.RDataFrame(*arguments, executor=executor, npartitions=4)
+    made = df.Filter("i > 30").Define("z", "x * 2").Snapshot("s", "out/../snap.root", ["i", "z"])
+    want = ROOT.RDataFrame(*arguments).Filter("i > 30").Define("z", "x * 2")
+    assert_same(made.Sum("z"), want.Sum("z"))
+    assert_same(made.Take["int"]("i"), want.Take["int"]("i"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"snap_{i}.root" for i in range(4) if (tmp_path / f"snap_{i}.root").exists()
+    ]
+
+
+def test_a_lazy_snapshot(data, warm, tmp_path):
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fLazy = True
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm, npartitions=2)
+    lazy = df.Snapshot("s", "lazy.root", ["i"], options)
+    count = df.Count()
+    assert not list(tmp_path.iterdir())
+    assert count.GetValue() == 100
+    assert lazy.GetValue().Sum("i").GetValue() == sum(range(100))
+    options.fMode = "UPDATE"
+    with pytest.raises(PyRDF.InputError, match="UPDATE"):
+        df.Snapshot("s", "lazy.root", ["i"], options)
+
+
+def test_code_headers_files_and_a_function_to_begin_with(data, warm, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/base.h").write_text("#pragma once\ninline int base_of_mine() { return 40; }")
+    (tmp_path / "mine/top.h").write_text(
+        '#include "base.h"\ninline int top_of_mine(int i) { return base_of_mine() + i; }'
+    )
+    (tmp_path / "offset.txt").write_text("7")
+    PyRDF.include_headers("mine")
+    PyRDF.DistributeCppCode("int twice_of_mine(int i) { return 2 * i; }")
+    PyRDF.send_generic_files("offset.txt")
+
+    def begin(name):
+        ROOT.gInterpreter.Declare(f"int {name} = {Path('offset.txt').read_text()};")
+
+    PyRDF.initialize(begin, "offset_of_mine")
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm, npartitions=3)
+    got = df.Define("z", "top_of_mine(i) + twice_of_mine(i) + offset_of_mine").Sum("z")
+    assert got.GetValue() == 100 * 47 + 3 * sum(range(100))
+    with pytest.raises(PyRDF.InputError, match="no file or folder"):
+        PyRDF.include_headers("nothing.h")
+
+
+def test_several_graphs_at_once(data, warm):
+    frames = [PyRDF.RDataFrame("t", str(data / f"{n}.root"), executor=warm) for n in "abc"]
+    counts = [df.Count() for df in frames]
+    assert PyRDF.RunGraphs(counts) == 3
+    assert [count.GetValue() for count in counts] == [100, 50, 100]
+    bad = frames[0].Define("z", 'throw std::runtime_error("bad"); return 1;').Sum("z")
+    with pytest.raises(PyRDF.RangeError, match="bad"):
+        PyRDF.RunGraphs([bad])
+
+
+def test_results_are_drawn_while_they_grow(data, warm):
+    seen = []
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm, npartitions=5)
+    histogram = df.Histo1D(("h", "", 10, -10, 10), "x")
+    graph = df.Graph("i", "x")
+    PyRDF.LiveVisualize({histogram: lambda h: seen.append(h.GetEntries()), graph: None})
+    assert histogram.GetEntries() == 100
+    assert seen
+    assert seen == sorted(seen)
+    assert seen[-1] == 100
+    with pytest.raises(PyRDF.InputError, match="before"):
+        PyRDF.LiveVisualize([histogram])
+
+
+def test_the_old_way_in(data):
+    PyRDF.use("LOCAL", {"npartitions": "3", "workers": 1})
+    assert PyRDF.current_backend().npartitions == 3
+    assert PyRDF.RDataFrame("t", str(data / "a.root")).Count().GetValue() == 100
+
+
+def test_root_itself_takes_our_executors(data, warm):
+    PyRDF.enable()
+    PyRDF.enable()
+    df = ROOT.RDataFrame("t", str(data / "a.root"), executor=warm)
+    assert isinstance(df, PyRDF.dataframe.RDataFrame)
+    assert df.Count().GetValue() == 100
+    assert ROOT.RDataFrame(10).Count().GetValue() == 10
+
+
+def test_asnumpy_in_the_order_of_the_entries(data, warm):
+    df = PyRDF.RDataFrame(
+        "t", [str(data / f"{n}.root") for n in "abc"], executor=warm, npartitions=8
+    )
+    np.testing.assert_array_equal(df.AsNumpy(["i"])["i"], np.arange(250))
+
+
+def test_cold_workers_and_a_script_without_a_main_guard(data, tmp_path):
+    """In a process that has met no class of ROOT: what ROOT 6.40 crashes on."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import PyRDF\n"
+        f"workers, spec = PyRDF.local(2), {str(data / 'spec.json')!r}\n"
+        "df = PyRDF.FromSpec(spec, executor=workers, npartitions=3)\n"
+        "print(df.Count().GetValue(), list(df.Filter('i > 7', 'seven').Report())[0].GetPass())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", script], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["250", "242"], done.stderr
+
+
+REAL = os.environ.get("LAMBDAMR_REAL_DATA")
+
+
+@pytest.mark.skipif(not REAL, reason="LAMBDAMR_REAL_DATA is not set")
+@pytest.mark.parametrize(
+    ("tree", "file", "book"),
+    [
+        (
+            "Events",
+            "nano_dimuon.root",
+            lambda df: df.Filter("nMuon == 2").Histo1D(("h", "", 100, 0, 200), "Muon_pt"),
+        ),
+        (
+            "Events",
+            "nano_dimuon_rntuple.root",
+            lambda df: df.Filter("nMuon == 2").Histo1D(("h", "", 100, 0, 200), "Muon_pt"),
+        ),
+        (
+            "Events",
+            "nanoAOD_2015_CMS_Open_Data_ttbar.root",
+            lambda df: df.Histo1D(("h", "", 100, 0, 300), "Jet_pt"),
+        ),
+        ("events", "uproot-Zmumu.root", lambda df: df.Histo1D(("h", "", 100, 0, 200), "M")),
+    ],
+)
+def test_real_files(tree, file, book, executor):
+    arguments = tree, f"{REAL}/{file}"
+    want = book(ROOT.RDataFrame(*arguments))
+    for npartitions in (1, 3):
+        got = book(PyRDF.RDataFrame(*arguments, executor=executor, npartitions=npartitions))
+        assert_same(got, want)
+    assert want.GetEntries() > 0
+
+
+def test_dask(data):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        PyRDF.use("dask", {"client": client, "npartitions": 3})
+        assert isinstance(PyRDF.current_backend().executor, lambdamr.DaskExecutor)
+        df = PyRDF.RDataFrame("t", str(data / "a.root"))
+        got = df.Filter("i % 4 != 0", "quarter")
+        assert_same(
+            got.Report(),
+            ROOT.RDataFrame("t", str(data / "a.root")).Filter("i % 4 != 0", "quarter").Report(),
+        )
+        np.testing.assert_array_equal(df.AsNumpy(["i"])["i"], np.arange(100))

@@ -1,0 +1,85 @@
+"""Generates dimuon events, draws their spectrum with PyRDF, and checks it against plain ROOT.
+
+python demo.py [--events 1000000] [--out build/dimuon]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import analysis
+from generate import generate
+
+WORKERS = 2
+PARTITIONS = 8
+
+
+def bins(histogram):
+    """All bins, with underflow and overflow, and the entries."""
+    contents = [histogram.GetBinContent(i) for i in range(histogram.GetNcells())]
+    return contents, histogram.GetEntries()
+
+
+def timed(what, events, run):
+    started = time.perf_counter()
+    value = run()
+    seconds = time.perf_counter() - started
+    print(
+        f"  {what:<44}{seconds:6.1f} s {events / seconds / 1e6:8.2f} million events/s", flush=True
+    )
+    return value
+
+
+def main() -> int:
+    warnings.filterwarnings("ignore", message="(?s).*alpha stage")  # of ROOT's wheel
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--out", type=Path, default=Path("build/dimuon"))
+    arguments = parser.parse_args()
+    events, out = arguments.events, arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"events-{events}.root"
+
+    import PyRDF
+
+    print(f"Dimuon spectrum of {events:,} events")
+    PyRDF.use("local", {"workers": WORKERS, "npartitions": PARTITIONS})  # they get ready meanwhile
+    if not path.exists():
+        timed("generated", events, lambda: generate(events, [path]))
+
+    def distributed():
+        histogram, report = analysis.book(PyRDF.RDataFrame("Events", str(path)))
+        return histogram.GetValue(), report.GetValue()
+
+    def plain():
+        import ROOT
+
+        histogram, _ = analysis.book(ROOT.RDataFrame("Events", str(path)))
+        return histogram.GetValue()
+
+    spectrum, report = timed(f"PyRDF, {WORKERS} processes, first run", events, distributed)
+    again, _ = timed(f"PyRDF, {WORKERS} processes, second run", events, distributed)
+    expected = timed("plain ROOT, first run", events, plain)
+    timed("plain ROOT, second run", events, plain)
+
+    report.Print()
+    plots = [str(out / f"dimuon_spectrum.{kind}") for kind in ("png", "pdf")]
+    analysis.draw(spectrum, plots)
+    print(f"plots: {', '.join(plots)}")
+    if not bins(spectrum) == bins(again) == bins(expected):
+        print("error: the spectrum of PyRDF is not that of plain ROOT", file=sys.stderr)
+        return 1
+    cells = spectrum.GetNcells()
+    print(
+        f"all {cells:,} bins are those of plain ROOT, and of the second run "
+        f"({spectrum.GetEntries():,.0f} pairs)"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
