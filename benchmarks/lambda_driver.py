@@ -206,7 +206,8 @@ def compare(url: str, calls: int, rounds: int) -> int:
         for name, rows in samples.items()
     }
     print(
-        f"{calls} calls at once, {len(payload)} bytes each, answered after {LATENCY} s; {rounds} rounds"
+        f"{calls} calls at once of {len(payload)} bytes, answered after {LATENCY} s; "
+        f"{rounds} rounds"
     )
     for name, (speed, used) in medians.items():
         print(f"{name:12} {speed:7.0f} calls/s {1e6 * used:7.0f} us CPU a call")
