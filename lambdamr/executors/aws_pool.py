@@ -171,12 +171,13 @@ class LambdaPool:
         return task
 
     async def _payload(self, task: Task, most: int, **more: object) -> bytes:
-        frame = seal(self._key, "task", [pickle.dumps(task, protocol=5)])
-        if frame_size(frame) <= most:
-            body = {"task": envelope.to_text(b"".join(frame))}
+        pickled = pickle.dumps(task, protocol=5)
+        sealed = b"".join(seal(self._key, "task", [pickled]))
+        if len(sealed) <= most:
+            body = {"task": envelope.to_text(sealed)}
         else:
             key = f"{self._envelope['prefix']}{task.id}/task"
-            body = {"task_key": await self._store.put(key, [pickle.dumps(task, protocol=5)])}
+            body = {"task_key": await self._store.put(key, [pickled])}
         return json.dumps(self._envelope | body | more).encode()
 
     async def _reply(self, function: str, task: Task) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Sequence
 
 from lambdamr.errors import IntegrityError
-from lambdamr.wire import Buffer
+from lambdamr.wire import Buffer, frame_size
 
 _RAW, _ZLIB = b"\0", b"\1"
 _MAC = 32  # bytes
@@ -75,13 +75,14 @@ def _mac(key: bytes, name: str, codec: bytes, parts: Sequence[Buffer]) -> bytes:
 
 def _compresses(frame: Sequence[Buffer]) -> bool:
     """Whether samples of the larger parts say that compressing pays."""
-    sampled = compressed = size = 0
+    if frame_size(frame) < _LEAST:
+        return False
+    sampled = compressed = 0
     for part in frame:
         view = memoryview(part).cast("B")
-        size += len(view)
         middle = max(0, (len(view) - _SAMPLE) // 2)
         if len(view) >= _LEAST // 4 and sampled < 8 * _SAMPLE:
             sample = view[middle : middle + _SAMPLE]
             sampled += len(sample)
             compressed += len(zlib.compress(sample, _LEVEL))
-    return size >= _LEAST and compressed < _WORTH * sampled
+    return compressed < _WORTH * sampled

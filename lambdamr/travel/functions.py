@@ -25,6 +25,8 @@ from lambdamr.travel import pickler
 from lambdamr.travel.modules import Source
 from lambdamr.wire import Buffer, encode
 
+_PLAIN = (range, bytes, bytearray)
+
 
 def encode_functions(
     mapper: object, reducer: object, chunk: Chunk | None = None, initial: object = None
@@ -55,6 +57,8 @@ def encode_chunk(chunk: Chunk) -> list[Buffer]:
     Raises:
         UnpicklableError: names the partition, and what in it cannot be sent.
     """
+    if type(chunk.data) in _PLAIN:  # nothing in it needs cloudpickle, which takes longer
+        return encode(chunk)
     with picklable((f"partition {i}", chunk[i]) for i in chunk.partitions):
         return encode(chunk, pickler)
 
