@@ -85,7 +85,8 @@ def options(
     check("fan_in", fan_in, Integral, "a whole number from 2 up", lambda n: n >= 2)
     check("retry", retry, RetryPolicy | None, "a RetryPolicy, say RetryPolicy(attempts=3)")
     check("timeout", timeout, number, "a number of seconds above 0", _is_positive)
-    check("checkpoint", checkpoint, path, "the path of a file on this machine", _is_path)
+    place = "the path of a file on this machine, or s3://bucket/prefix"
+    check("checkpoint", checkpoint, path, place, _is_place)
     check("errors", errors, str, "'raise' or 'return'", {"raise", "return"}.__contains__)
     check("max_cost", max_cost, number, "a number of USD above 0", _is_positive)
     check("progress", progress, bool | None, "True, False or None")
@@ -114,9 +115,12 @@ def _is_positive(number: Any) -> bool:
     return number is None or 0 < number < math.inf
 
 
-def _is_path(path: str | os.PathLike[str] | None) -> bool:
+def _is_place(path: str | os.PathLike[str] | None) -> bool:
     name = "checkpoint" if path is None else os.fsdecode(path)
-    return name != "" and "://" not in name and not os.path.isdir(name)
+    if "://" in name:
+        bucket, _, prefix = name.removeprefix("s3://").partition("/")
+        return name.startswith("s3://") and bool(bucket and prefix.strip("/"))
+    return name != "" and not os.path.isdir(name)
 
 
 def _is_lazy(function: Any) -> bool:

@@ -60,8 +60,8 @@ def map_reduce(mapper: Any, reducer: Any, data: Any, **options: Any) -> Any:
         retry: what is tried again; default ``RetryPolicy()``.
         timeout: seconds that one partition, or one call of the reducer, may take; default no
             limit.
-        checkpoint: path of a file that keeps finished values; the same call, run again after its
-            driver died, computes only the rest.
+        checkpoint: path of a file, or ``s3://bucket/prefix``, that keeps finished values; the same
+            call, run again after its driver died, computes only the rest.
         errors: "raise": the first partition that fails for good ends the job with an exception.
             "return": the job goes on and returns an `Outcome`.
         max_cost: USD. Where the executor has a price, no task is started that would pass it.
@@ -113,7 +113,7 @@ async def amap_reduce(
     async with AsyncExitStack() as stack:
         kept = None
         if checkpoint is not None:
-            opened = _open_checkpoint(checkpoint, mapper, reducer, chunk, fan_in)
+            opened = _open_checkpoint(checkpoint, engine, mapper, reducer, chunk, fan_in)
             kept = await stack.enter_async_context(opened)
         shown = stack.enter_context(_progress(progress))
         tell = events.Observers([*observers, *_logs_and_spans(), *shown])
@@ -176,7 +176,12 @@ def _a_broken_pool_ends_the_job() -> Iterator[None]:
 
 @asynccontextmanager
 async def _open_checkpoint(
-    path: str | os.PathLike[str], mapper: object, reducer: object, chunk: Chunk, fan_in: int
+    path: str | os.PathLike[str],
+    engine: Executor,
+    mapper: object,
+    reducer: object,
+    chunk: Chunk,
+    fan_in: int,
 ) -> AsyncIterator[Checkpoint]:
     """The checkpoint of this job and of no other."""
     from lambdamr.checkpoint import FileCheckpoint
@@ -191,5 +196,11 @@ async def _open_checkpoint(
         "fan_in": fan_in,
         "python": ".".join(map(str, sys.version_info[:2])),
     }
-    with FileCheckpoint(path, identity) as opened:
-        yield opened
+    if not os.fsdecode(path).startswith("s3://"):
+        with FileCheckpoint(path, identity) as in_file:
+            yield in_file
+        return
+    s3 = importlib.import_module("lambdamr.executors.aws_checkpoint")
+    account = getattr(engine, "account", None)
+    async with s3.open_checkpoint(os.fsdecode(path), identity, account) as on_s3:
+        yield on_s3

@@ -150,7 +150,7 @@ RETRY = r"retry must be a RetryPolicy, say RetryPolicy\(attempts=3\), not"
 ERRORS = "errors must be 'raise' or 'return', not"
 OBSERVERS = r"observers must be a list of callables, observers=\[\.\.\.\], not"
 OBSERVER = "an observer must be a plain function of one event, or an object .*, not"
-PATH = "checkpoint must be the path of a file on this machine, not"
+PATH = "checkpoint must be the path of a file on this machine, or s3://bucket/prefix, not"
 
 OPTIONS = {
     "npartitions 0": ({"npartitions": 0}, InputError, f"{COUNT} 0"),
@@ -195,7 +195,8 @@ OPTIONS = {
     "checkpoint bytes": ({"checkpoint": b"c"}, InputTypeError, f"{PATH} b'c'"),
     "checkpoint ''": ({"checkpoint": ""}, InputError, f"{PATH} ''"),
     "checkpoint folder": ({"checkpoint": "/"}, InputError, f"{PATH} '/'"),
-    "checkpoint s3": ({"checkpoint": "s3://b/k"}, InputError, f"{PATH} 's3://b/k'"),
+    "checkpoint s3": ({"checkpoint": "s3://bucket"}, InputError, f"{PATH} 's3://bucket'"),
+    "checkpoint gs": ({"checkpoint": "gs://b/k"}, InputError, f"{PATH} 'gs://b/k'"),
     "checkpoint nul": ({"checkpoint": "a\0b"}, CheckpointError, "cannot be used: embedded null"),
     "executor 'spark'": ({"executor": "spark"}, InputError, "no executor named 'spark'; known are"),
     "executor 'dask'": ({"executor": "dask"}, InputError, r"pass lambdamr.DaskExecutor\(client\)"),

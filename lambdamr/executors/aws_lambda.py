@@ -78,7 +78,7 @@ class LambdaExecutor:
             raise InputError(f"invocation must be auto, request or event, not {invocation!r:.60}")
         if (functions is None) != (bucket is None):
             raise InputError("functions and bucket go together: give both, or stack")
-        self._account = Account(region, profile, endpoint_url)
+        self.account = Account(region, profile, endpoint_url)
         self._stack_name = stack
         self._concurrency = _concurrency(concurrency)
         self._invocation: Invocation = invocation
@@ -92,7 +92,7 @@ class LambdaExecutor:
     async def open(self) -> AsyncIterator[LambdaPool]:
         """A pool on the stack, which is looked up."""
         try:
-            session = Session(self._account, self._concurrency or MOST)
+            session = Session(self.account, self._concurrency or MOST)
             stack = self._stack or await session.stack(self._stack_name)
         except retry.TaskFailed as error:
             raise BrokenExecutorError(str(error)) from error

@@ -88,13 +88,13 @@ class Session:
             yield get
 
     @contextlib.asynccontextmanager
-    async def client(self, service: str) -> AsyncIterator[Any]:
-        """A client, for as long as it is needed."""
+    async def client(self, service: str, attempts: int = 1) -> AsyncIterator[Any]:
+        """A client, for as long as it is needed; ``attempts`` of a request, by botocore."""
         from aiobotocore.config import AioConfig
 
         path_style = {"addressing_style": "path"} if self._endpoint(service) else None
         config = AioConfig(
-            retries={"total_max_attempts": 1, "mode": "standard"},
+            retries={"total_max_attempts": attempts, "mode": "standard"},
             max_pool_connections=self._connections,
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
