@@ -1,6 +1,8 @@
 """What can be wrong, and what the commands say to do about it."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from botocore.exceptions import ClientError
@@ -234,3 +236,13 @@ def test_what_cloudformation_says_of_a_failure_has_a_remedy(reason, remedy):
 def test_what_aws_answers_is_told_with_what_to_do(code, said):
     error = ClientError({"Error": {"Code": code, "Message": "what AWS said"}}, "CreateStack")
     assert said in session.explain(error)
+
+
+@pytest.mark.parametrize("missing", ["typer", "botocore", "packaging"])
+def test_without_the_extra_it_is_said_what_to_install(missing):
+    program = f"import sys; sys.modules[{missing!r}] = None; from lambdamr import cli; cli.main()"
+    done = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True)
+    assert done.returncode == 1
+    assert f"{missing}" in done.stderr
+    assert "pip install 'lambdamr[aws]'" in done.stderr
+    assert "Traceback" not in done.stderr
