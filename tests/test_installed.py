@@ -26,9 +26,12 @@ def test_a_subprocess_finds_the_same_lambdamr():
     assert Path(found.strip()) == Path(lambdamr.__file__)
 
 
-def test_the_wheel_brings_one_typed_package_and_nothing_else():
+def test_the_wheel_brings_one_typed_package_one_command_and_nothing_else():
     files = [file.as_posix() for file in metadata.files("lambdamr") or ()]
     assert "lambdamr/py.typed" in files
+    outside = [file for file in files if file.startswith("../")]
+    assert [Path(file).name for file in outside] == ["lambdamr"]
+    files = [file for file in files if file not in outside]
     assert {file.split("/")[0] for file in files} == {
         "lambdamr",
         f"lambdamr-{lambdamr.__version__}.dist-info",

@@ -341,8 +341,7 @@ def _show_plan(name: str, session: Session, plan: deployment.Plan) -> None:
     elif not plan.changes:
         _out.print(f"nothing would change in the stack {name}")
     for change in plan.changes:
-        how = " (made anew)" if change.replaced else ""
-        _out.print(f"would {change.action.lower()} {change.resource}, {change.kind}{how}")
+        _out.print(f"would change {change}", markup=False)
     _out.print("nothing was done (--dry-run)")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from lambdamr.deploy import bucket, package as packages, stack as stacks
 from lambdamr.deploy.session import Session
 from lambdamr.deploy.settings import Settings, check_stack_name
-from lambdamr.deploy.stack import Change, Stack
+from lambdamr.deploy.stack import Stack
 from lambdamr.errors import DeployError, InputError
 
 _ATTEMPTS = 3  # to remove a bucket that somebody writes to
@@ -49,13 +49,13 @@ class Plan:
         stack: that exists now, if any.
         settings: what it would have.
         package: how large the zip is; None if there is an image.
-        changes: to the stack that exists.
+        changes: to the stack that exists, a line each.
     """
 
     stack: Stack | None
     settings: Settings
     package: packages.Package | None
-    changes: list[Change]
+    changes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,8 @@ def deploy(
             watcher.step(f"uploaded {package.size / 1e6:.1f} MB")
         if package is None and fresh:
             return Deployed(found, settings, changed=True)
+        if not fresh and not stacks.changes(session, found, settings.parameters()):
+            return Deployed(found, settings, changed=False)
         watcher.step("making the functions" if fresh else f"changing the stack {name}")
         changed = stacks.update(session, found, settings.parameters(), watcher.event)
     if package is not None:
@@ -132,7 +134,7 @@ def plan(
         stacks.validate(session)
         changes = []
     else:
-        changes = stacks.preview(session, found, settings.parameters())
+        changes = stacks.changes(session, found, settings.parameters())
     return Plan(found, settings, package, changes)
 
 

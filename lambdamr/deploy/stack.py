@@ -111,16 +111,6 @@ class Resource:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What an update would do to a resource: add, modify (replacing it or not) or remove it."""
-
-    action: str
-    resource: str
-    kind: str
-    replaced: bool
-
-
 def template() -> str:
     """The template, as it is in the package."""
     return files("lambdamr.deploy").joinpath("template.yaml").read_text("utf-8")
@@ -190,7 +180,7 @@ def create(session: Session, name: str, parameters: Mapping[str, str], heard: Li
 def update(
     session: Session, stack: Stack, parameters: Mapping[str, str], heard: Listener
 ) -> Stack | None:
-    """Change it, and wait; None if there is nothing to change.
+    """Change it, and wait; None if CloudFormation finds nothing to change.
 
     Raises:
         DeployError: a resource could not be changed; all is again as it was.
@@ -222,44 +212,17 @@ def delete(session: Session, stack: Stack, heard: Listener) -> None:
     _wait(session, stack.name, stack.id, token, heard)
 
 
-def preview(session: Session, stack: Stack, parameters: Mapping[str, str]) -> list[Change]:
-    """What `update` would do; nothing is changed."""
-    client = session.cloudformation
-    made = client.create_change_set(
-        StackName=stack.name,
-        ChangeSetName=_token(),
-        TemplateBody=template(),
-        Parameters=_listed(parameters),
-        Capabilities=["CAPABILITY_IAM"],
-    )
-    try:
-        pauses = _patiently()
-        answer = client.describe_change_set(ChangeSetName=made["Id"], StackName=stack.name)
-        while answer["Status"].endswith(("PENDING", "IN_PROGRESS")):
-            next(pauses)
-            answer = client.describe_change_set(ChangeSetName=made["Id"], StackName=stack.name)
-        changes = list(answer.get("Changes", ()))
-        while more := answer.get("NextToken"):
-            answer = client.describe_change_set(
-                ChangeSetName=made["Id"], StackName=stack.name, NextToken=more
-            )
-            changes += answer.get("Changes", ())
-        reason = answer.get("StatusReason", "")
-        nothing = "didn't contain changes" in reason or "No updates" in reason
-        if answer["Status"] == "FAILED" and not nothing:
-            raise DeployError(f"CloudFormation cannot do this: {reason}")
-    finally:
-        client.delete_change_set(ChangeSetName=made["Id"], StackName=stack.name)
-    found = [change["ResourceChange"] for change in changes]
-    return [
-        Change(
-            change["Action"],
-            change["LogicalResourceId"],
-            change["ResourceType"],
-            change.get("Replacement") == "True",
-        )
-        for change in found
+def changes(session: Session, stack: Stack, parameters: Mapping[str, str]) -> list[str]:
+    """What `update` would change, a line each; empty if the stack is as it should be."""
+    found = [
+        f"{name}: {stack.parameters.get(name) or 'none'} -> {value or 'none'}"
+        for name, value in sorted(parameters.items())
+        if stack.parameters.get(name, "") != value
     ]
+    body = session.cloudformation.get_template(StackName=stack.name)["TemplateBody"]
+    if str(body).strip() != template().strip():
+        found.append("the template: another version of lambdamr has another")
+    return found
 
 
 def _describe(session: Session, name: str) -> StackTypeDef | None:

