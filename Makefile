@@ -16,7 +16,7 @@ SOURCES := pyproject.toml README.md LICENSE CHANGELOG.md Makefile \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one .venv get in each other's way
-.PHONY: help demo test test-pyrdf lint lint-aws format types bench wheel clean
+.PHONY: help demo test test-pyrdf lint lint-aws format types bench docs wheel clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -55,6 +55,9 @@ types: $(VENV)/.group-lint $(VENV)/.group-test ## mypy, strict
 bench: $(VENV)/.group-bench $(VENV)/.installed ## measure lambdamr beside its peers; ARGS=--quick for a look
 	mkdir -p $(VENV)/bench && ln -sfn $(CURDIR)/benchmarks $(VENV)/bench/benchmarks
 	cd $(VENV)/bench && $(RUN) -m benchmarks $(ARGS)
+
+docs: $(VENV)/.group-docs ## build the pages of docs/ into build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
 
 wheel: dist/.built ## build sdist and wheel, and check their metadata
 	$(RUN) -m twine check --strict dist/*
