@@ -10,15 +10,15 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-LABELS = (  # x in GeV, and height, of the names of the resonances
-    (0.55, 0.35, "#eta"),
-    (0.77, 0.62, "#rho,#omega"),
-    (1.20, 0.72, "#phi"),
-    (3.10, 0.84, "J/#psi"),
-    (4.15, 0.56, "#psi'"),
-    (9.40, 0.76, "Y(1,2,3S)"),
-    (91.2, 0.66, "Z"),
-)
+LABELS = {  # where the name of a resonance stands, in GeV
+    0.52: "#eta",
+    0.74: "#rho,#omega",
+    1.08: "#phi",
+    3.10: "J/#psi",
+    3.90: "#psi'",
+    9.60: "Y(1,2,3S)",
+    91.2: "Z",
+}
 
 
 def book(df: Any) -> tuple[Any, Any]:
@@ -50,19 +50,18 @@ def draw(histogram: Any, paths: Sequence[str]) -> None:
     shown.GetYaxis().SetTitle(f"Events / {1000 * shown.GetBinWidth(1):.0f} MeV")
     for axis in (shown.GetXaxis(), shown.GetYaxis()):
         axis.SetTitleSize(0.04)
+    shown.SetMaximum(4 * shown.GetMaximum())
     shown.Draw()
     label = ROOT.TLatex()
-    label.SetNDC()
     label.SetTextAlign(21)
     label.SetTextSize(0.035)
-    left, right = 0.1, 0.9  # of the frame in the canvas
-    low, high = 0.25, 300.0
-    ratio = ROOT.TMath.Log(high / low)
-    for mass, height, name in LABELS:
-        at = left + (right - left) * ROOT.TMath.Log(mass / low) / ratio
-        label.DrawLatex(at, height, name)
+    for mass, name in LABELS.items():
+        nearby = range(shown.FindBin(0.93 * mass), shown.FindBin(1.1 * mass) + 1)
+        top = max(shown.GetBinContent(i) for i in nearby)
+        label.DrawLatex(mass, 1.4 * max(top, 1), name)
+    label.SetNDC()
     label.SetTextAlign(11)
-    label.DrawLatex(left, 0.92, "Simulated dimuon events")
+    label.DrawLatex(0.1, 0.92, "Simulated dimuon events")
     for path in paths:
         canvas.SaveAs(str(path))
 

@@ -60,8 +60,12 @@ class Setup:
     def __reduce__(self) -> Any:  # without what is cached
         return Setup, (self.resources, self.code, self.begin)
 
-    def apply(self) -> None:
+    def apply(self, *, replaceable: bool = False) -> None:
         """Make it so in this process.
+
+        Args:
+            replaceable: end the process where another session has declared something else in it
+                before: it is a worker, and a fresh one tries again.
 
         Raises:
             RuntimeError: C++ does not compile, or a library cannot be loaded.
@@ -71,8 +75,8 @@ class Setup:
         try:
             self._apply()
         except RuntimeError:
-            if _applied:  # a warm process, in which another session declared something else
-                os._exit(1)  # so that a fresh one tries again
+            if _applied and replaceable:
+                os._exit(1)
             raise
         _applied.add(self.digest)
 
@@ -89,7 +93,8 @@ class Setup:
                 path = folder / resource.name
                 if resource.role == "header" and resource.include:
                     ROOT.gInterpreter.AddIncludePath(f"-I{path.parent}")
-                    declare(f'#include "{path}"', resource.name)
+                    content = resource.name.encode() + b"\0" + resource.data
+                    declare(f'#include "{path}"', resource.name, content)
                 elif _is_library(resource) and ROOT.gSystem.Load(str(path)) < 0:
                     raise RuntimeError(f"the library {resource.name} cannot be loaded")
         for code in self.code:
@@ -105,15 +110,20 @@ def _is_library(resource: Resource) -> bool:
     return resource.role == "library" and resource.name.endswith(_LIBRARIES)
 
 
-def declare(code: str, what: str) -> None:
+def declare(code: str, what: str, content: bytes | None = None) -> None:
     """Compile C++ in this process, once.
+
+    Args:
+        code: what to compile.
+        what: to call it in a message.
+        content: what it is once for, wherever it lies; default: the code.
 
     Raises:
         RuntimeError: it does not compile.
     """
     import ROOT
 
-    guard = "PYRDF_" + hashlib.blake2b(code.encode(), digest_size=12).hexdigest()
+    guard = "PYRDF_" + hashlib.blake2b(content or code.encode(), digest_size=12).hexdigest()
     if not ROOT.gInterpreter.Declare(f"#ifndef {guard}\n#define {guard}\n{code}\n#endif"):
         raise RuntimeError(
             f"{what} does not compile; what the compiler said is above, or in the log"

@@ -134,7 +134,7 @@ def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
     remote = isinstance(plan.source, Files) and plan.source.remote
     compiled = _Compiled(plan, None, remote)
     with _named(part, None, plan.source, _ADVICE):
-        plan.setup.apply()
+        plan.setup.apply(replaceable=True)
         if not remote:  # clients of remote files have threads, which do not survive a fork
             compiled.graph = _compile(plan)
     _known[digest] = compiled
