@@ -13,7 +13,7 @@ from lambdamr import retry
 from lambdamr.errors import BrokenExecutorError, InputError, InputTypeError
 from lambdamr.executors import aws_prices
 from lambdamr.executors.aws_completions import Completions
-from lambdamr.executors.aws_pool import MOST, LambdaPool
+from lambdamr.executors.aws_pool import LambdaPool
 from lambdamr.executors.aws_session import Account, Session, Stack
 from lambdamr.executors.aws_store import JobStore
 from lambdamr.runtimes import envelope
@@ -92,7 +92,7 @@ class LambdaExecutor:
     async def open(self) -> AsyncIterator[LambdaPool]:
         """A pool on the stack, which is looked up."""
         try:
-            session = Session(self.account, self._concurrency or MOST)
+            session = Session(self.account)
             stack = self._stack or await session.stack(self._stack_name)
         except retry.TaskFailed as error:
             raise BrokenExecutorError(str(error)) from error
@@ -128,12 +128,14 @@ class LambdaExecutor:
                 asynchronous=self._invocation == "event",
                 prices=self._prices or aws_prices.prices(session.region),
             )
+            done = False
             try:
                 yield pool
+                done = True
             except retry.Broken as error:
                 raise BrokenExecutorError(str(error)) from error
             finally:
-                await _finish(pool.close())
+                await _finish(pool.close(done))
 
     def __repr__(self) -> str:
         if self._stack is not None:

@@ -136,9 +136,14 @@ class LambdaPool:
         elif meter := asked.result().get("meter"):
             self._store.used |= meter["puts"] > 0
 
-    async def close(self) -> None:
-        """Delete the job's objects, once those who may still write some have ended, or soon."""
-        if self._abandoned:
+    async def close(self, done: bool) -> None:
+        """Delete the job's objects, once those who may still write some have ended, or soon.
+
+        Args:
+            done: the job has its value. If none of its tasks stored anything, no copy of one will.
+        """
+        clean = done and not self._store.used
+        if self._abandoned and not clean:
             await asyncio.wait(self._abandoned, timeout=GRACE if self._store.used else SHORT_GRACE)
         if abandoned := list(self._abandoned):
             for asked in abandoned:
@@ -146,6 +151,7 @@ class LambdaPool:
             await asyncio.wait(abandoned)
         if self._completions is not None:
             await self._completions.close()
+        self._store.used &= not clean
         await self._store.clear()
 
     async def recover(self, task: Task) -> Answer | None:

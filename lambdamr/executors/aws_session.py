@@ -26,6 +26,8 @@ READ_TIMEOUT = 930
 CONNECT_TIMEOUT = 10
 """Seconds."""
 
+_CONNECTIONS = 100_000  # no limit: the core has one, and what was abandoned keeps its connection
+
 _KEEP_ALIVE = 45  # seconds; NAT gateways drop what was silent for 350 (VPC guide), homes sooner
 
 
@@ -55,15 +57,13 @@ class Session:
 
     Args:
         account: where, and as whom.
-        connections: how many at once to each service.
 
     Raises:
         BrokenExecutorError: aiobotocore is not installed, or there is no such profile.
     """
 
-    def __init__(self, account: Account, connections: int) -> None:
+    def __init__(self, account: Account) -> None:
         self._account = account
-        self._connections = connections
         self._session = _new_session(account.profile)
 
     @property
@@ -95,7 +95,7 @@ class Session:
         path_style = {"addressing_style": "path"} if self._endpoint(service) else None
         config = AioConfig(
             retries={"total_max_attempts": attempts, "mode": "standard"},
-            max_pool_connections=self._connections,
+            max_pool_connections=_CONNECTIONS,
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
             connector_args={"socket_factory": _socket},

@@ -2,6 +2,7 @@
 
 - What user code writes to file descriptor 1 is logged; the emulator would take it for an answer.
 - A function that uses more than its memory is killed; the emulator has no such limit.
+- botocore is imported by who needs it; the emulator would import it before each function.
 """
 
 import os
@@ -23,7 +24,17 @@ def watch_memory(limit):
         time.sleep(0.01)
 
 
+class NotYet:
+    """What imports botocore first, in a function that has not begun, does not find it."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "botocore":
+            sys.meta_path.remove(self)
+            raise ImportError(name)
+
+
 if "_LAMBDA_TIMEOUT" in os.environ:
+    sys.meta_path.insert(0, NotYet())
     sys.stdout = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     megabytes = int(os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"])
