@@ -48,6 +48,7 @@ class Gateway:
             on, and ("after", service, request, response) before its response is; what one
             returns, if anything, is sent instead. They may be coroutines, and may raise `Cut`.
         reserved: invocations at once, by function.
+        recent: those under way that began since the last reset.
         peak, running, started: invocations at once; when the last ones started and ended.
     """
 
@@ -56,6 +57,7 @@ class Gateway:
         self.calls = collections.Counter()
         self.invocations = collections.Counter()
         self.destinations = {}
+        self.recent = set()
         self.events = 0
         self._background = set()
         self.request_limit = REQUEST_LIMIT
@@ -78,6 +80,7 @@ class Gateway:
         self._thread.join(30)
 
     def reset(self):
+        self.recent = set()
         self.calls.clear()
         self.invocations.clear()
         self.destinations.clear()
@@ -193,6 +196,8 @@ class Gateway:
             await asyncio.sleep(0.01)
         version = free.pop()
         self.running += 1
+        recent = self.recent
+        recent.add(token := object())
         self.invocations[function] += 1
         self.peak = max(self.peak, self.running)
         self.history.append((time.monotonic(), self.running))
@@ -204,6 +209,7 @@ class Gateway:
             response = await self._forward(request, body, url, **headers)
         finally:
             self.running -= 1
+            recent.discard(token)
             self.history.append((time.monotonic(), self.running))
             free.append(version)
         return as_aws_says(response, request)

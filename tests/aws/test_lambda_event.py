@@ -102,7 +102,7 @@ def test_an_invocation_of_which_nothing_is_heard_is_lost(cloud, executor, monkey
             executor=executor,
             retry=lambdamr.RetryPolicy(attempts=1),
         )
-    while cloud.gateway.running:
+    while cloud.gateway.recent:
         time.sleep(0.01)
 
 

@@ -45,7 +45,7 @@ def function(cloud, request):
 @pytest.fixture(autouse=True)
 def _nothing_is_left(cloud):
     yield
-    while cloud.gateway.running:
+    while cloud.gateway.recent:
         time.sleep(0.01)
     cloud.gateway.faults.clear()
     assert stack.keys(cloud.url, cloud.bucket, "jobs/") == []
