@@ -22,7 +22,6 @@ from lambdamr.runtimes.seal import seal, unseal
 from lambdamr.wire import Buffer, Item, Ref
 
 _ATTEMPTS = 5  # of a request, botocore's own: the core does not try these again
-_CONNECTIONS = 20
 _ADVICE = "Pass another s3://bucket/prefix, or delete the objects under it to start anew"
 
 
@@ -41,7 +40,7 @@ async def open_checkpoint(
         CheckpointError: it cannot be read, is of another job, or of another user.
     """
     try:
-        session = Session(account or Account(), _CONNECTIONS)
+        session = Session(account or Account())
         async with session.client("s3", attempts=_ATTEMPTS) as client:
             checkpoint = S3Checkpoint(client, uri, identity)
             await checkpoint.begin()
