@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from PyRDF import codec
 from PyRDF.cpp import helpers
 from PyRDF.operations import Operation, model_of
 
@@ -106,6 +107,8 @@ class _Merging:
         return promise.GetValue()
 
     def take_varied(self, results: Any, which: int, key: str) -> Any:
+        if key == "nominal":  # the very object of the action itself, which merges on its own
+            return codec.loads(codec.dumps(results[key]))
         return results[key]
 
     def merge(self, a: Any, b: Any) -> Any:
