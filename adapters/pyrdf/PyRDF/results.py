@@ -340,7 +340,12 @@ def finish(operation: Operation, value: Any, parent: Operation | None = None) ->
     if operation.name != "VariationsFor":
         return kind.finish(value, operation)
     assert parent is not None
-    return Variations({key: kind.finish(each, parent) for key, each in value.items()})
+    finished = {key: kind.finish(each, parent) for key, each in value.items()}
+    if operation.kind == "fills":
+        for key, histogram in finished.items():
+            if key != "nominal":  # so ROOT names what it made for a variation
+                histogram.SetName(f"{histogram.GetName()}_{key.replace(':', '_')}")
+    return Variations(finished)
 
 
 _NUMBERS = {
