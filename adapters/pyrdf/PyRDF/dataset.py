@@ -148,7 +148,10 @@ def _of_tree(arguments: tuple[Any, ...]) -> Files:
             tree.Add(path)
         columns = rest[0] if rest else []
     names = [str(name) for name in ROOT.Internal.TreeUtils.GetTreeFullPaths(tree)]
-    files = [str(path) for path in ROOT.Internal.TreeUtils.GetFileNamesFromTree(tree)]
+    try:
+        files = [str(path) for path in ROOT.Internal.TreeUtils.GetFileNamesFromTree(tree)]
+    except Exception:  # so ROOT 6.40 says that there are none
+        files = []
     if not files:
         raise InputError(
             f"the tree {tree.GetName()!r} is in memory only: write it to a file for the workers"

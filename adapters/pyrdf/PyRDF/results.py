@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from PyRDF import codec
 from PyRDF.cpp import helpers
 from PyRDF.operations import Operation, model_of
 
@@ -106,6 +107,8 @@ class _Merging:
         return promise.GetValue()
 
     def take_varied(self, results: Any, which: int, key: str) -> Any:
+        if key == "nominal":  # the very object of the action itself, which merges on its own
+            return codec.loads(codec.dumps(results[key]))
         return results[key]
 
     def merge(self, a: Any, b: Any) -> Any:
@@ -337,7 +340,12 @@ def finish(operation: Operation, value: Any, parent: Operation | None = None) ->
     if operation.name != "VariationsFor":
         return kind.finish(value, operation)
     assert parent is not None
-    return Variations({key: kind.finish(each, parent) for key, each in value.items()})
+    finished = {key: kind.finish(each, parent) for key, each in value.items()}
+    if operation.kind == "fills":
+        for key, histogram in finished.items():
+            if key != "nominal":  # so ROOT names what it made for a variation
+                histogram.SetName(f"{histogram.GetName()}_{key.replace(':', '_')}")
+    return Variations(finished)
 
 
 _NUMBERS = {
