@@ -97,7 +97,7 @@ dist/.built: $(SOURCES) | $(VENV)/.group-build
 $(VENV)/.rie/.unpacked: $(VENV)/.made
 	rm -rf $(@D)
 	$(PIP) download --no-deps --dest $(@D) aws-sam-cli
-	cd $(@D) && $(RUN) -m zipfile -e *.whl . && mv samcli/local/rapid/aws-lambda-rie-* . && rm -r -- *.whl *sam*cli*
+	cd $(@D) && $(RUN) -m zipfile -e *.whl . && mv samcli/local/rapid/aws-lambda-rie-* . && rm -rf -- *sam*cli*
 	chmod +x $(@D)/aws-lambda-rie-*
 	@touch $@
 
