@@ -56,6 +56,24 @@ def cloud(_cloud, monkeypatch):
     _cloud.gateway.reset()
 
 
+@pytest.fixture
+def function(cloud):
+    """Makes functions, which are gone after the test."""
+    made = []
+
+    def make(**settings):
+        name = f"lambdamr-of-a-test-{len(made)}"
+        settings = {"code": cloud.code, "environments": 8, **settings}
+        stack.create_function(cloud.url, name, cloud.bucket, **settings)
+        cloud.gateway.free[name][:] = [str(i) for i in range(settings["environments"], 0, -1)]
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        stack.client("lambda", cloud.url).delete_function(FunctionName=name)
+
+
 def standard_credentials(patch):
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN"):
         patch.delenv(name, raising=False)

@@ -24,24 +24,6 @@ def executor(cloud):
     return of(cloud)
 
 
-@pytest.fixture
-def function(cloud, request):
-    """Makes functions, which are gone after the test."""
-    made = []
-
-    def make(**settings):
-        name = f"lambdamr-of-a-test-{len(made)}"
-        settings = {"code": cloud.code, "environments": 8, **settings}
-        stack.create_function(cloud.url, name, cloud.bucket, **settings)
-        cloud.gateway.free[name][:] = [str(i) for i in range(settings["environments"], 0, -1)]
-        made.append(name)
-        return name
-
-    yield make
-    for name in made:
-        stack.client("lambda", cloud.url).delete_function(FunctionName=name)
-
-
 @pytest.fixture(autouse=True)
 def _nothing_is_left(cloud):
     yield
