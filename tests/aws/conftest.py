@@ -20,10 +20,11 @@ BUCKET, FUNCTION = "lambdamr-test", "lambdamr-1769"
 @pytest.fixture(scope="session")
 def _cloud(tmp_path_factory):
     """The emulator, and in it what a deployment makes."""
+    folder = tmp_path_factory.mktemp("emulator")
     with (
         pytest.MonkeyPatch.context() as patch,
         Gateway() as gateway,
-        emulator(tmp_path_factory.mktemp("emulator")) as gateway.upstream,  # ends first
+        emulator(folder) as gateway.upstream,  # ends first
     ):
         standard_credentials(patch)
         stack.create_bucket(gateway.url, BUCKET)
@@ -44,6 +45,7 @@ def _cloud(tmp_path_factory):
             function=FUNCTION,
             queue=queue,
             code=code,
+            log=folder / "emulator.log",
         )
 
 
