@@ -11,6 +11,7 @@ import logging
 import operator
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,6 +50,16 @@ def given(tmp_path, monkeypatch):
             "paths": paths,
             "read_and_sum": read_and_sum,
             "add": operator.add,
+        },
+        # No stack is here: the executors are made, and the calls are held against the signature.
+        "lambda.md": {
+            "lambdamr": SimpleNamespace(
+                LambdaExecutor=lambdamr.LambdaExecutor,
+                map_reduce=inspect.signature(lambdamr.map_reduce).bind,
+            ),
+            "mapper": mapper,
+            "reducer": max,
+            "data": range(10),
         },
         "report.md": {
             "lambdamr": lambdamr,

@@ -1,5 +1,6 @@
 """The bar: where somebody looks, and nowhere else."""
 
+import importlib
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ import sys
 import termios
 import textwrap
 import time
+import types
 
 import nbclient
 import nbformat
@@ -121,6 +123,12 @@ class Bar(tqdm.tqdm):
         super().close()
         self.fp.close()
         self.closed = True
+
+
+def test_a_program_that_imported_ipykernel_is_no_notebook(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    importlib.import_module("IPython")
+    assert not progress._in_a_notebook()
 
 
 @pytest.fixture

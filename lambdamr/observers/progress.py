@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 import os
 import sys
 import time
@@ -202,7 +201,8 @@ def bar(wanted: bool | None) -> Iterator[list[events.Observer]]:
 
 def _in_a_notebook() -> bool:
     """Whether this is the process of a notebook's kernel."""
-    return "ipykernel" in sys.modules and importlib.util.find_spec("IPython") is not None
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _somebody_looks() -> bool:
