@@ -1,10 +1,8 @@
 """Processes on this machine, when all goes well: warm, shared, closed, in threads and in loops."""
 
 import asyncio
-import contextlib
 import os
 import random
-import select
 import subprocess
 import sys
 import tempfile
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import crew_processes, still_alive
 
 import lambdamr
 from lambdamr import events
@@ -27,21 +26,12 @@ pytestmark = pytest.mark.timeout(60)
 MEMORY = Path("/dev/shm")
 
 
-@pytest.fixture
-def temporary(tmp_path, monkeypatch):
-    """The temporary folder of this test alone."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def _nothing_is_left(temporary):
     before = {process.pid for process in crew_processes()}
     in_memory = folders_in_memory()
     yield
-    assert [p for p in crew_processes() if p.pid not in before and not ends(p)] == []
+    assert still_alive({process.pid for process in crew_processes()} - before) == []
     assert list(temporary.iterdir()) == []
     assert folders_in_memory() <= in_memory
 
@@ -52,28 +42,8 @@ def executor():
         yield executor
 
 
-def crew_processes():
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if any("local_template" in word for word in process.cmdline()):
-                found.append(process)
-    return found
-
-
 def folders_in_memory():
     return set(MEMORY.glob(f"lambdamr-*-{os.getpid()}-*"))
-
-
-def ends(process, seconds=10):
-    try:
-        fd = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([fd], [], [], seconds)[0])
-    finally:
-        os.close(fd)
 
 
 def who():
@@ -220,12 +190,7 @@ def test_a_job_that_is_cancelled_stops_its_workers_and_leaves_the_loop_usable(ex
         return await run(len, add, range(8))
 
     assert asyncio.run(main()) == 8
-    hung = [
-        psutil.Process(int(p.name))
-        for p in tmp_path.glob("[0-9]*")
-        if psutil.pid_exists(int(p.name))
-    ]
-    assert all(ends(process, 0) for process in hung)
+    assert still_alive((int(p.name) for p in tmp_path.glob("[0-9]*")), 0) == []
 
 
 @pytest.mark.parametrize("ticks", [0, 1, 2, 5])

@@ -7,11 +7,9 @@ import os
 import pty
 import random
 import resource
-import select
 import signal
 import subprocess
 import sys
-import tempfile
 import termios
 import textwrap
 import threading
@@ -23,6 +21,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import STRUGGLE, crew_processes, still_alive
 
 import lambdamr
 from lambdamr import events
@@ -32,24 +31,13 @@ pytestmark = pytest.mark.timeout(60)
 MEMORY = Path("/dev/shm")
 ONCE = lambdamr.RetryPolicy(attempts=1, straggler_factor=None)
 PROMPT = lambdamr.RetryPolicy(base_delay=0, straggler_factor=None)
-STRUGGLE = 10  # seconds a process has to be gone; far more than it needs
-
-
-@pytest.fixture
-def temporary(tmp_path, monkeypatch):
-    """The temporary folder of this test alone."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(temporary):
     before = {process.pid for process in crew_processes()}
     yield
-    ours = [process for process in crew_processes() if process.pid not in before]
-    assert still_alive(ours) == []
+    assert still_alive({process.pid for process in crew_processes()} - before) == []
     assert list(temporary.iterdir()) == []
     assert list(MEMORY.glob(f"lambdamr-*-{os.getpid()}-*")) == []
 
@@ -58,31 +46,6 @@ def _nothing_is_left(temporary):
 def executor():
     with lambdamr.LocalExecutor(workers=2) as executor:
         yield executor
-
-
-def crew_processes():
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if any("local_template" in word for word in process.cmdline()):
-                found.append(process)
-    return found
-
-
-def still_alive(processes, seconds=STRUGGLE):
-    """Those of the processes that do not end in this time; a zombie has ended."""
-    deadline, alive = time.monotonic() + seconds, []
-    for process in processes:
-        try:
-            fd = os.pidfd_open(process.pid)
-        except ProcessLookupError:
-            continue
-        try:
-            if not select.select([fd], [], [], max(0, deadline - time.monotonic()))[0]:
-                alive.append(process)
-        finally:
-            os.close(fd)
-    return alive
 
 
 def noted(path):
@@ -223,7 +186,7 @@ def test_workers_that_are_killed_while_they_are_idle_are_replaced(executor):
     before = pids()
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    assert still_alive([psutil.Process(pid) for pid in before if psutil.pid_exists(pid)]) == []
+    assert still_alive(before) == []
     after = pids()
     assert len(after) == 2
     assert not before & after
@@ -446,8 +409,7 @@ def test_what_a_mapper_started_ends_at_the_latest_with_its_worker(executor, tmp_
 
 
 def assert_gone(path):
-    pid = int(path.read_text())
-    assert still_alive([psutil.Process(pid)] if psutil.pid_exists(pid) else []) == []
+    assert still_alive([int(path.read_text())]) == []
 
 
 # -- the template ------------------------------------------------------------------------------
@@ -512,7 +474,7 @@ def test_a_template_that_is_stopped_does_not_keep_a_job_from_ending(executor):
         lambdamr.map_reduce(
             stop, add, range(1), npartitions=1, executor=executor, timeout=0.2, retry=ONCE
         )
-    assert still_alive([template]) == []
+    assert still_alive([template.pid]) == []
     assert lambdamr.map_reduce(len, add, range(8), executor=executor) == 8
 
 
@@ -578,7 +540,7 @@ class Script:
     def end(self):
         """Wait for its end, and that of all its descendants; its exit status, and stderr."""
         _, err = self.process.communicate(timeout=30)
-        assert still_alive(self.processes()) == []
+        assert still_alive(p.pid for p in self.processes()) == []
         return self.process.returncode, err
 
     def clear(self):
@@ -895,7 +857,7 @@ def test_the_next_start_clears_what_driver_and_template_left_that_were_killed(st
     script.process.wait(STRUGGLE)
     daemons = [p for p in script.processes() if p.name() == "sleep"]
     workers = [p for p in script.processes() if p not in daemons]
-    assert still_alive(workers) == []
+    assert still_alive(p.pid for p in workers) == []
     assert len(script.leftovers()) == 2
     start(SHORT).end()
     assert script.leftovers() == []
@@ -921,7 +883,7 @@ def test_a_fork_of_a_killed_driver_does_not_keep_the_workers(start):
     )
     script.process.kill()
     script.process.wait(STRUGGLE)
-    assert still_alive([p for p in script.processes() if p.pid != fork.pid]) == []
+    assert still_alive({p.pid for p in script.processes()} - {fork.pid}) == []
     assert script.leftovers() == []
     assert fork.is_running()
     fork.kill()
