@@ -17,7 +17,8 @@ STRAGGLER_LATENCIES = 10
 """A task may always take so many latencies longer than expected."""
 
 DECREASE = 0.7
-"""Concurrency after the engine refused a task, relative to before; AIMD."""
+"""Concurrency after the engine refused a task, relative to before. It climbs back by one with each
+answer, and by one with each round of answers from where it was refused: AIMD that remembers."""
 
 
 @dataclass(slots=True)
@@ -39,11 +40,12 @@ class Pace:
     _wall: float = 0.0  # seconds of all map tasks
     _storing: float = 0.0  # seconds of all tasks
     _last_cut: float = -math.inf
+    _refused_at: float = 0.0  # concurrency
 
     def count(self, stats: Stats, mapped: int) -> None:
         """A task answered, and mapped so many partitions."""
         self.cost += stats.cost
-        self.limit += 1 / self.limit
+        self.limit += 1 if self.limit + 1 < self._refused_at else 1 / self.limit
         self._tasks += 1
         self._storing += stats.storing
         self.mapped += mapped
@@ -53,7 +55,8 @@ class Pace:
         """The engine refused a task: fewer at once. One cut for all that was in flight together."""
         if started > self._last_cut:
             self._last_cut = now
-            self.limit = max(1.0, DECREASE * min(self.limit, running))
+            self._refused_at = min(self.limit, running)
+            self.limit = max(1.0, DECREASE * self._refused_at)
 
     @property
     def cost_of_task(self) -> float:

@@ -98,7 +98,7 @@ def test_reserved_concurrency_is_found_and_costs_no_attempt(cloud):
     seen = []
 
     def mapper(part):
-        time.sleep(0.2)
+        time.sleep(0.3)  # much longer than what lies between two, on a busy machine too
         return [part[0]]
 
     try:
