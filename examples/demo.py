@@ -86,4 +86,5 @@ with lambdamr.LocalExecutor() as executor:
         print(f"  {how:22} {value!r:24} {struct.pack('>d', value).hex()}")
     assert len({struct.pack("d", value) for value in sums.values()}) == 1
 print("the same bits everywhere.")
+report.wait()
 print("what the workers did: " + " and ".join(map(str, report.paths)))

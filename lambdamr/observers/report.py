@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from lambdamr import events
@@ -14,11 +16,17 @@ from lambdamr.observers import figures, page
 from lambdamr.observers.advice import advice
 from lambdamr.observers.record import Record, Recorder
 
+_log = logging.getLogger(__name__)
+
 
 class Report:
     """An observer that writes a report when a job ends, however it ends.
 
     ``map_reduce(..., observers=[lambdamr.Report("job.html")])``
+
+    The value does not wait for its report: a thread writes it, some milliseconds later, and a
+    program that ends waits for it. `wait` does so at once. What keeps a report from being written
+    is logged.
 
     Args:
         path: of the file, which is replaced; its ending says what it becomes. ``.html``: a page
@@ -34,14 +42,27 @@ class Report:
     def __init__(self, path: str | os.PathLike[str], *more: str | os.PathLike[str]) -> None:
         self.paths = tuple(_checked(one) for one in (path, *more))
         self._recorder = Recorder()
+        self._writer = ThreadPoolExecutor(1, "lambdamr-report")  # one: the last job's is the last
+        self._written: Future[None] | None = None
 
     def __call__(self, event: events.Event) -> None:
         """Note what happened; write, if the job ended."""
         self._recorder(event)
         if isinstance(event, events.JobFinished):
-            record = self._recorder.take(event.job)
-            for path in self.paths:
-                write(record, path.with_name(path.name.replace("{job}", event.job)))
+            self._written = self._writer.submit(self._write, event.job)
+
+    def wait(self) -> None:
+        """Return when the reports of all jobs that have ended are written."""
+        if self._written is not None:
+            self._written.result()
+
+    def _write(self, job: str) -> None:
+        record = self._recorder.take(job)
+        for path in self.paths:
+            try:
+                write(record, path.with_name(path.name.replace("{job}", job)))
+            except Exception:  # noqa: BLE001  # nobody asks the thread
+                _log.exception("the report of job %s could not be written to %s", job, path)
 
     def __repr__(self) -> str:
         return f"Report({', '.join(repr(str(path)) for path in self.paths)})"

@@ -2,7 +2,9 @@
 
 import logging
 import operator
+import subprocess
 import sys
+import threading
 
 import pytest
 from recorded import job, large, task
@@ -17,6 +19,7 @@ def test_a_job_leaves_every_kind_of_report_that_was_asked_for(tmp_path):
     names = ["job.html", "job.json", "job.csv", "job.parquet"]
     observer = Report(*(tmp_path / name for name in names))
     value = map_reduce(sum, operator.add, range(40), executor="inline", observers=[observer])
+    observer.wait()
     assert value == 780
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     assert Record.read(tmp_path / "job.json").done == 40
@@ -27,8 +30,10 @@ def test_a_job_that_fails_leaves_one_too(tmp_path):
     def bad(partition):
         raise ValueError("no such muon")
 
+    observer = Report(tmp_path / "a.json")
     with pytest.raises(lambdamr.MapperError):
-        map_reduce(bad, max, range(4), executor="inline", observers=[Report(tmp_path / "a.json")])
+        map_reduce(bad, max, range(4), executor="inline", observers=[observer])
+    observer.wait()
     record = Record.read(tmp_path / "a.json")
     assert record.error.startswith("MapperError")
     assert "no such muon" in record.failures[0].traceback
@@ -38,6 +43,7 @@ def test_several_jobs_may_have_a_file_each(tmp_path):
     observer = Report(tmp_path / "{job}.json")
     for _ in range(2):
         map_reduce(sum, max, range(4), executor="inline", observers=[observer])
+    observer.wait()
     assert len({Record.read(path).job for path in tmp_path.iterdir()}) == 2
 
 
@@ -56,7 +62,47 @@ def test_a_report_that_cannot_be_written_is_logged_and_the_job_has_its_value(tmp
     folder.rmdir()
     with caplog.at_level(logging.ERROR):
         assert map_reduce(sum, max, range(4), executor="inline", observers=[observer]) == 3
+        observer.wait()
     assert "there is no folder" in caplog.text
+
+
+def test_one_file_that_cannot_be_written_does_not_cost_the_others(tmp_path):
+    (tmp_path / "folder").mkdir()
+    observer = Report(tmp_path / "folder" / "job.json", tmp_path / "job.json")
+    (tmp_path / "folder").rmdir()
+    map_reduce(sum, max, range(4), executor="inline", observers=[observer])
+    observer.wait()
+    assert Record.read(tmp_path / "job.json").done == 4
+
+
+def test_a_value_does_not_wait_for_its_report(tmp_path, monkeypatch):
+    returned, write = threading.Event(), report.write
+
+    def slow(record, path):
+        assert returned.wait(60)
+        write(record, path)
+
+    monkeypatch.setattr(report, "write", slow)
+    observer = Report(tmp_path / "job.json")
+    map_reduce(sum, max, range(4), executor="inline", observers=[observer])
+    assert list(tmp_path.iterdir()) == []
+    returned.set()
+    observer.wait()
+    assert Record.read(tmp_path / "job.json").done == 4
+
+
+def test_a_report_that_no_job_has_made_is_not_waited_for(tmp_path):
+    Report(tmp_path / "job.json").wait()
+
+
+def test_a_program_that_ends_leaves_its_report(tmp_path):
+    script = f"""
+import lambdamr, operator
+report = lambdamr.Report({str(tmp_path / "job.html")!r})
+lambdamr.map_reduce(sum, operator.add, range(9), executor="inline", observers=[report])
+"""
+    subprocess.run([sys.executable, "-P", "-c", script], check=True, timeout=60)
+    assert "succeeded" in (tmp_path / "job.html").read_text()
 
 
 @pytest.mark.parametrize(
