@@ -138,7 +138,15 @@ def bars(monkeypatch):
     return Bar.made
 
 
-def test_it_counts_what_is_done_running_and_retried(bars, tmp_path):
+def test_a_quick_job_is_drawn_once(bars):
+    map_reduce(len, max, range(500), executor="inline", npartitions=500, progress=True)
+    (bar,) = bars
+    assert len(bar.postfixes) == 1
+
+
+def test_it_counts_what_is_done_running_and_retried(bars, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "INTERVAL", 0)
+
     def flaky(partition):
         if 5 in partition and not (tmp_path / "tried").exists():
             (tmp_path / "tried").touch()

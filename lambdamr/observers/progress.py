@@ -17,8 +17,11 @@ from lambdamr.errors import InputError
 NARROW = 70
 """Columns of a terminal below which words are short, and there is no bar."""
 
-INTERVAL = 0.2
-"""Seconds between two pictures in a notebook, at least."""
+INTERVAL = 0.1
+"""Seconds between two pictures in a terminal, at least; before the first one, too."""
+
+NOTEBOOK_INTERVAL = 0.2
+"""The same in a notebook, which draws the first one at once."""
 
 
 @dataclass(slots=True)
@@ -80,16 +83,32 @@ class ProgressBar:
         self._tqdm = tqdm
         self._bar: Any = None
         self._tally = Tally()
+        self._started = self._drawn = 0.0
 
     def __call__(self, event: events.Event) -> None:
-        """Show what changed."""
-        before = self._tally.done
+        """Show what changed, a few times a second, and how it ended."""
         self._tally.count(event)
+        now = time.time()  # as tqdm has it
         if isinstance(event, events.JobStarted):
+            self._started = self._drawn = now
+        elif self._tally.ended or now - self._drawn >= INTERVAL:
+            self._drawn = now
+            self._draw()
+
+    def _draw(self) -> None:
+        tally = self._tally
+        if self._bar is None:
             self._bar = self._tqdm(
-                total=event.npartitions, unit="part", dynamic_ncols=True, smoothing=0.1
+                total=tally.total,
+                unit="part",
+                dynamic_ncols=True,
+                smoothing=0.1,
+                mininterval=0,  # we say when
+                miniters=0,
+                delay=1e-9,  # or it drew 0 % first
             )
-        shown = self._tally.shown()
+            self._bar.start_t = self._started
+        shown = tally.shown()
         if _columns(self._bar) < NARROW:
             short = {"running": "run", "retried": "retry", "throttled": "thr", "limit": "max"}
             words = [f"{short.get(k, '')} {v}".strip() for k, v in shown.items() if k != "limit"]
@@ -100,7 +119,10 @@ class ProgressBar:
                 "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining}, {rate_fmt}{postfix}]"
             )
             self._bar.set_postfix(shown, refresh=False)
-        self._bar.update(self._tally.done - before)
+        if tally.ended:
+            self._bar.n = tally.done  # for close(), which draws
+        else:
+            self._bar.update(tally.done - self._bar.n)
 
     def close(self) -> None:
         """Leave the bar as it is."""
@@ -131,7 +153,7 @@ class NotebookBox:
         if isinstance(event, events.JobStarted):
             self._started = self._drawn = now
             self._handle = self._display(self._picture(now), raw=True, display_id=True)
-        elif self._tally.ended or now - self._drawn >= INTERVAL:
+        elif self._tally.ended or now - self._drawn >= NOTEBOOK_INTERVAL:
             self._drawn = now
             self._handle.update(self._picture(now), raw=True)
 

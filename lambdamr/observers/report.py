@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,10 @@ from lambdamr.observers.advice import advice
 from lambdamr.observers.record import Record, Recorder
 
 _log = logging.getLogger(__name__)
+
+PATIENCE = 0.01
+"""Seconds between the end of a job and the writing of its report: threads take turns of 5 ms, and
+the job has yet to close its pool and to return its value."""
 
 
 class Report:
@@ -57,6 +62,7 @@ class Report:
             self._written.result()
 
     def _write(self, job: str) -> None:
+        time.sleep(PATIENCE)
         record = self._recorder.take(job)
         for path in self.paths:
             try:
