@@ -1,4 +1,8 @@
-"""One emulator and one gateway for all tests here; each test gets a gateway that is clean."""
+"""One emulator, one deployed stack and one gateway for all tests here.
+
+Each test gets a gateway that is clean. The stack is made by the installed `lambdamr deploy`, and
+removed by `lambdamr destroy`; if that leaves anything, the last test has an error.
+"""
 
 import sys
 from pathlib import Path
@@ -14,39 +18,32 @@ import stack  # noqa: E402  # from next door
 from emulator import emulator  # noqa: E402
 from gateway import ENVIRONMENTS, Gateway  # noqa: E402
 
-BUCKET, FUNCTION = "lambdamr-test", "lambdamr-1769"
-
 
 @pytest.fixture(scope="session")
 def _cloud(tmp_path_factory):
-    """The emulator, and in it what a deployment makes."""
+    """The emulator, and in it what `lambdamr deploy` makes. In the end `destroy` leaves nothing."""
     folder = tmp_path_factory.mktemp("emulator")
     with (
         pytest.MonkeyPatch.context() as patch,
         Gateway() as gateway,
-        emulator(folder) as gateway.upstream,  # ends first
+        emulator(folder, seen_by_functions=gateway.url) as gateway.upstream,  # ends first
     ):
         standard_credentials(patch)
-        stack.create_bucket(gateway.url, BUCKET)
-        code = stack.function_zip()
-        queue = stack.create_queue(gateway.url, "lambdamr-test")
-        stack.create_function(
-            gateway.url,
-            FUNCTION,
-            BUCKET,
-            code,
-            environments=ENVIRONMENTS,
-            LAMBDAMR_QUEUE_URL=queue,
-        )
-        yield SimpleNamespace(
-            gateway=gateway,
-            url=gateway.url,
-            bucket=BUCKET,
-            function=FUNCTION,
-            queue=queue,
-            code=code,
-            log=folder / "emulator.log",
-        )
+        elsewhere = tmp_path_factory.mktemp("empty")
+        with stack.deployed(gateway.url, elsewhere, "--timeout", "60") as outputs:
+            stack.publish(gateway.url, outputs["FunctionNames"], ENVIRONMENTS)
+            yield SimpleNamespace(
+                gateway=gateway,
+                url=gateway.url,
+                bucket=outputs["BucketName"],
+                function=outputs["FunctionNames"],
+                queue=outputs["QueueUrl"],
+                log_group=outputs["LogGroupName"],
+                code=stack.function_zip(),
+                log=folder / "emulator.log",
+            )
+        assert stack.remains(gateway.url) == {}
+        assert list(elsewhere.iterdir()) == []
 
 
 @pytest.fixture
@@ -65,7 +62,7 @@ def function(cloud):
 
     def make(**settings):
         name = f"lambdamr-of-a-test-{len(made)}"
-        settings = {"code": cloud.code, "environments": 8, **settings}
+        settings = {"code": cloud.code, "environments": 8, "log_group": cloud.log_group} | settings
         stack.create_function(cloud.url, name, cloud.bucket, **settings)
         cloud.gateway.free[name][:] = [str(i) for i in range(settings["environments"], 0, -1)]
         made.append(name)

@@ -21,8 +21,11 @@ def free_port():
 
 
 @contextlib.contextmanager
-def emulator(folder):
-    """The URL of a fresh emulator; ``folder`` gets its log."""
+def emulator(folder, seen_by_functions=None):
+    """The URL of a fresh emulator; ``folder`` gets its log.
+
+    Its functions see AWS at another URL, if one is given.
+    """
     port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
@@ -30,6 +33,7 @@ def emulator(folder):
         "PYTHONPATH": str(SANDBOX),
         "LAMBDA_STATE_TRANSITION_SECONDS": "0",
         "TMPDIR": str(folder),
+        **({"AWS_ENDPOINT_URL": seen_by_functions} if seen_by_functions else {}),
     }
     with open(folder / "emulator.log", "wb") as log:
         process = subprocess.Popen(

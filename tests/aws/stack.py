@@ -1,7 +1,11 @@
-"""Makes what `lambdamr deploy` makes, by hand."""
+"""The stack of the tests, as `lambdamr deploy` makes it; more functions; what lies where."""
 
+import contextlib
+import functools
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -17,6 +21,7 @@ RUNTIME = "python3.11"
 HANDLER = "lambdamr.runtimes.aws_lambda.handler"
 
 
+@functools.cache  # it takes longer to make than most of what it is asked
 def client(service, url):
     config = botocore.config.Config(
         s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, read_timeout=120
@@ -24,6 +29,40 @@ def client(service, url):
     return botocore.session.get_session().create_client(
         service, region_name=REGION, endpoint_url=url, config=config
     )
+
+
+@contextlib.contextmanager
+def deployed(url, folder, *options):
+    """The outputs of what `lambdamr deploy` made, within; afterwards `destroy` removes it."""
+    lambdamr_command("deploy", *options, "--endpoint-url", url, folder=folder)
+    [found] = client("cloudformation", url).describe_stacks(StackName="lambdamr")["Stacks"]
+    yield {each["OutputKey"]: each["OutputValue"] for each in found["Outputs"]}
+    said = lambdamr_command("destroy", "--yes", "--endpoint-url", url, folder=folder)
+    assert "The stack lambdamr is gone" in said
+
+
+def lambdamr_command(*arguments, folder):
+    """What the installed command says, when it runs in this folder."""
+    script = Path(sys.executable).with_name("lambdamr")
+    done = subprocess.run(
+        [script, *arguments], cwd=folder, text=True, capture_output=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def remains(url):
+    """All that a deployment, its functions and its jobs could have left."""
+    found = {
+        "buckets": client("s3", url).list_buckets()["Buckets"],
+        "functions": client("lambda", url).list_functions()["Functions"],
+        "log groups": client("logs", url).describe_log_groups()["logGroups"],
+        "policies": client("iam", url).list_policies(Scope="Local")["Policies"],
+        "queues": client("sqs", url).list_queues().get("QueueUrls", []),
+        "roles": client("iam", url).list_roles()["Roles"],
+        "stacks": client("cloudformation", url).describe_stacks()["Stacks"],
+    }
+    return {kind: things for kind, things in found.items() if things}
 
 
 def function_zip():
@@ -63,11 +102,11 @@ def create_function(
     memory=1769,
     timeout=60,
     handler=HANDLER,
+    log_group=None,
     **variables,
 ):
     """A function with as many versions as the gateway has environments for it."""
-    made = client("lambda", url)
-    made.create_function(
+    client("lambda", url).create_function(
         FunctionName=name,
         Runtime=RUNTIME,
         Role=ROLE,
@@ -78,9 +117,15 @@ def create_function(
         Environment={
             "Variables": {"LAMBDAMR_BUCKET": bucket, "AWS_ENDPOINT_URL": url, **variables}
         },
+        **({"LoggingConfig": {"LogGroup": log_group}} if log_group else {}),
     )
+    publish(url, name, environments)
+
+
+def publish(url, name, environments):
+    """Give a function as many versions as the gateway has environments for it."""
     for _ in range(environments):
-        made.publish_version(FunctionName=name)
+        client("lambda", url).publish_version(FunctionName=name)
 
 
 def keys(url, bucket, prefix=""):
