@@ -1,58 +1,39 @@
 """An emulator of AWS for all tests here; each test finds it empty, and leaves it so."""
 
-import contextlib
+import functools
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
+from pathlib import Path
 from types import SimpleNamespace
 
-import botocore.session
+import botocore.loaders
 import pytest
 from typer.testing import CliRunner
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "aws"))
+
+import stack as aws_stack  # from the tests of the executor
+from emulator import emulator as started
+
+from lambdamr.deploy import stack as stacks
 from lambdamr.deploy.commands import app
 
-REGION = "us-east-1"
+create_loader = functools.cache(botocore.loaders.create_loader)
+REGION = aws_stack.REGION
 SERVICES = ("cloudformation", "iam", "lambda", "logs", "s3", "sqs")
 
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("emulator")
-    with socket.socket() as made:
-        made.bind(("127.0.0.1", 0))
-        port = made.getsockname()[1]
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ministack"],
-            env={
-                **{name: value for name, value in os.environ.items() if name[:4] != "AWS_"},
-                "GATEWAY_PORT": str(port),
-                "TMPDIR": str(folder),
-            },
-            cwd=folder,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # its functions end with it
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        end = time.monotonic() + 60
-        while True:
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < end, "the emulator does not answer"
-            with contextlib.suppress(OSError), urllib.request.urlopen(url + "/_ministack/health"):
-                break
-            time.sleep(0.05)
+    with started(tmp_path_factory.mktemp("emulator")) as url:
         yield url
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+
+
+@pytest.fixture(autouse=True)
+def _prompt(monkeypatch):
+    """The emulator is quick, and each command would read the models of all services again."""
+    monkeypatch.setattr(stacks, "_POLL", (0.02, 0.2))
+    monkeypatch.setattr("botocore.session.create_loader", create_loader)
 
 
 @pytest.fixture
@@ -72,25 +53,10 @@ def aws(emulator, no_aws, monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "000000000000")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-test")
-    session = botocore.session.get_session()
-    found = SimpleNamespace(**{name: session.create_client(name) for name in SERVICES})
+    found = SimpleNamespace(**{name: aws_stack.client(name, emulator) for name in SERVICES})
     found.url = emulator
     yield found
-    assert remains(found) == {}
-
-
-def remains(aws):
-    """All that a deployment could have left."""
-    found = {
-        "buckets": aws.s3.list_buckets()["Buckets"],
-        "functions": getattr(aws, "lambda").list_functions()["Functions"],
-        "log groups": aws.logs.describe_log_groups()["logGroups"],
-        "policies": aws.iam.list_policies(Scope="Local")["Policies"],
-        "queues": aws.sqs.list_queues().get("QueueUrls", []),
-        "roles": aws.iam.list_roles()["Roles"],
-        "stacks": aws.cloudformation.describe_stacks()["Stacks"],
-    }
-    return {kind: things for kind, things in found.items() if things}
+    assert aws_stack.remains(emulator) == {}
 
 
 @pytest.fixture

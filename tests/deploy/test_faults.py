@@ -60,6 +60,7 @@ def test_half_of_the_credentials(no_aws, command, monkeypatch):
 def test_nobody_answers(no_aws, command, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "000000000000")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-test")
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
     nowhere = ["--region", "eu-west-1", "--endpoint-url", "http://127.0.0.1:9"]
     assert "AWS could not be reached" in command("deploy", *nowhere, code=1)
 
