@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from secrets import token_hex as random_hex
 from typing import Any, Literal
 
@@ -13,8 +14,8 @@ from lambdamr import retry
 from lambdamr.errors import BrokenExecutorError, InputError, InputTypeError
 from lambdamr.executors import aws_prices
 from lambdamr.executors.aws_completions import Completions
-from lambdamr.executors.aws_pool import LambdaPool
-from lambdamr.executors.aws_session import Account, Session, Stack
+from lambdamr.executors.aws_pool import MOST, LambdaPool
+from lambdamr.executors.aws_session import Account, Session, Stack, allow_connections
 from lambdamr.executors.aws_store import JobStore
 from lambdamr.runtimes import envelope
 from lambdamr.runtimes.seal import new_key
@@ -101,6 +102,7 @@ class LambdaExecutor:
                 "invocation='event' needs the queue of the stack: run `lambdamr deploy`, or give "
                 "queue_url"
             )
+        allow_connections(self._concurrency or MOST)
         async with (
             session.client("lambda") as client,
             session.lazy_client("s3") as s3,
@@ -135,7 +137,7 @@ class LambdaExecutor:
             except retry.Broken as error:
                 raise BrokenExecutorError(str(error)) from error
             finally:
-                await _finish(pool.close(done))
+                await _finish(functools.partial(pool.close, done))
 
     def __repr__(self) -> str:
         if self._stack is not None:
@@ -143,15 +145,16 @@ class LambdaExecutor:
         return f"LambdaExecutor({self._stack_name!r})"
 
 
-async def _finish(cleaning: Coroutine[Any, Any, None]) -> None:
-    """Wait until it is done, even if Ctrl-C comes again and again."""
-    task = asyncio.ensure_future(cleaning)
-    cancelled = False
+async def _finish(clean: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Clean up, even if Ctrl-C comes again: asyncio then cancels every task, this one too."""
+    cancelled, task = False, asyncio.ensure_future(clean())
     while not task.done():
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             cancelled = True
+            if task.cancelled():
+                task = asyncio.ensure_future(clean())
         except retry.TaskFailed:
             break
     if (error := task.exception()) is not None:

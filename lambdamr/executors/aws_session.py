@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lambdamr import retry
+from lambdamr import __version__, retry
 from lambdamr.errors import BrokenExecutorError
 from lambdamr.runtimes import failures
 
@@ -30,6 +30,8 @@ _CONNECTIONS = 100_000  # no limit: the core has one, and what was abandoned kee
 
 _KEEP_ALIVE = 45  # seconds; NAT gateways drop what was silent for 350 (VPC guide), homes sooner
 
+
+_DESCRIPTORS = 256  # of a process, for other things than connections
 
 _loaders: dict[str | None, Any] = {}  # they remember the models of services, which load slowly
 
@@ -103,7 +105,7 @@ class Session:
             request_checksum_calculation="when_required",  # what is read is authenticated
             response_checksum_validation="when_required",
             s3=path_style,
-            user_agent_extra="lambdamr",
+            user_agent=f"lambdamr/{__version__}",  # botocore makes its own one anew for each call
         )
         with translated(f"the client of {service}"):
             made = self._session.create_client(
@@ -166,6 +168,25 @@ def failed(verdict: failures.Verdict) -> retry.TaskFailed:
     """The exception for a verdict."""
     kind: type[retry.TaskFailed] = getattr(retry, verdict.kind)
     return kind(verdict.message)
+
+
+def allow_connections(number: int) -> None:
+    """Let this process have so many at once, as far as it may say so itself.
+
+    The soft limit of open files is 1,024 or 256 on most systems. It stays raised: another job may
+    need it when this one ends.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number + _DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has one more limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _new_session(profile: str | None) -> AioSession:

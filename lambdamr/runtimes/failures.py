@@ -6,6 +6,7 @@ exceptions of botocore are known by their names, so that nobody has to import it
 
 from __future__ import annotations
 
+import errno
 from typing import Any, Literal, NamedTuple
 
 Kind = Literal["Throttled", "Lost", "OutOfMemory", "TimedOut", "Broken"]
@@ -121,9 +122,21 @@ def of_exception(error: BaseException, where: str) -> Verdict | None:
         return Verdict("Broken", f"{text}. Say region=... or profile=..., or set AWS_REGION")
     if "ParamValidationError" in names:
         return Verdict("Broken", f"{text}. {_DEPLOY}")
+    if _descriptors_are_used_up(error):
+        return Verdict(
+            "Throttled", f"{where}: this process has no file descriptors left. Raise `ulimit -n`"
+        )
     if names & {"BotoCoreError", "HTTPClientError", "ClientError", "OSError", "TimeoutError"}:
         return Verdict("Lost", f"{where}: the connection failed: {error!r:.300}")
     return None
+
+
+def _descriptors_are_used_up(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _of_response(response: dict[str, Any], where: str) -> Verdict:
