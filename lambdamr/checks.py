@@ -44,6 +44,21 @@ def check(
         raise InputError(message)
 
 
+def count(name: str, value: object) -> int | None:
+    """The value, if it is None or a whole number of at least 1.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputTypeError(f"{name} must be a whole number, not {value!r:.60}")
+    if value < 1:
+        raise InputError(f"{name} must be at least 1, not {value}")
+    return value
+
+
 def functions(mapper: Any, reducer: Any) -> None:
     """Whether these can be a mapper and a reducer.
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from secrets import token_hex as random_hex
 from typing import Any, Literal
 
-from lambdamr import retry
+from lambdamr import checks, retry
 from lambdamr.errors import BrokenExecutorError, InputError, InputTypeError
 from lambdamr.executors import aws_prices
 from lambdamr.executors.aws_completions import Completions
@@ -81,7 +81,7 @@ class LambdaExecutor:
             raise InputError("functions and bucket go together: give both, or stack")
         self.account = Account(region, profile, endpoint_url)
         self._stack_name = stack
-        self._concurrency = _concurrency(concurrency)
+        self._concurrency = checks.count("concurrency", concurrency)
         self._invocation: Invocation = invocation
         self._secrets = _secrets(secrets or {})
         self._prices = prices
@@ -174,16 +174,6 @@ def _strings(**values: object) -> None:
     for name, value in values.items():
         if not isinstance(value, str) or not value:
             raise InputTypeError(f"{name} must be a string, not {value!r:.60}")
-
-
-def _concurrency(value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputTypeError(f"concurrency must be a whole number, not {value!r:.60}")
-    if value < 1:
-        raise InputError(f"concurrency must be at least 1, not {value}")
-    return value
 
 
 def _functions(value: object) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from types import TracebackType
 
 import cloudpickle
 
+from lambdamr import checks
 from lambdamr.errors import BrokenExecutorError, InputError, InputTypeError, UnpicklableError
 from lambdamr.executors.local_crew import Crew, WorkerProcess
 from lambdamr.executors.local_template import LENGTH, CrewSettings
@@ -71,9 +72,9 @@ class LocalExecutor:
                 "LocalExecutor needs fork(), which this system has not; "
                 "use it under WSL, or executor='inline'"
             )
-        self._workers = _count("workers", workers) or _cpus()
+        self._workers = checks.count("workers", workers) or _cpus()
         self._memory = _ladder(memory)
-        self._most_tasks = _count("max_tasks_per_child", max_tasks_per_child)
+        self._most_tasks = checks.count("max_tasks_per_child", max_tasks_per_child)
         self._stay_warm = stay_warm
         self._settings = CrewSettings(_modules(preload), _pickled(warm_up), INLINE)
         self._lock = threading.Lock()
@@ -316,17 +317,7 @@ def _close(crews: list[Crew]) -> None:
 def _cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _count(name: str, value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputTypeError(f"{name} must be a whole number, not {value!r:.60}")
-    if value < 1:
-        raise InputError(f"{name} must be at least 1, not {value}")
-    return value
+    return os.cpuchecks.count() or 1
 
 
 def _ladder(memory: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -339,7 +330,7 @@ def _ladder(memory: int | Sequence[int] | None) -> tuple[int, ...]:
     except TypeError:
         raise InputTypeError(f"memory must be a number of bytes, not {memory!r:.60}") from None
     for rung in rungs:
-        _count("memory", rung)
+        checks.count("memory", rung)
         if rung < _LEAST_MEMORY:
             raise InputError(
                 f"memory={rung} bytes is less than a Python worker needs to start; "
