@@ -152,17 +152,12 @@ class JobStore:
 
     async def _list(self, prefix: str) -> list[str]:
         keys: list[str] = []
-        more: dict[str, str] = {}
-        while True:
-            self.puts += 1
-            with translated(f"listing {self._at(prefix)}"):
-                answer = await (await self._connect()).list_objects_v2(
-                    Bucket=self._bucket, Prefix=prefix, **more
-                )
-            keys += [one["Key"] for one in answer.get("Contents", ())]
-            if not answer.get("IsTruncated"):
-                return keys
-            more = {"ContinuationToken": answer["NextContinuationToken"]}
+        with translated(f"listing {self._at(prefix)}"):
+            pages = (await self._connect()).get_paginator("list_objects_v2")
+            async for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
+                self.puts += 1
+                keys += [one["Key"] for one in page.get("Contents", ())]
+        return keys
 
     async def _delete(self, keys: list[str]) -> None:
         for start in range(0, len(keys), _BATCH):
