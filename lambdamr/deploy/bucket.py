@@ -13,12 +13,10 @@ from botocore.exceptions import ClientError
 from lambdamr.deploy.package import Package
 from lambdamr.deploy.session import Session, code_of
 from lambdamr.errors import DeployError
+from lambdamr.runtimes.s3 import JOBS
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import ObjectIdentifierTypeDef
-
-JOBS = "jobs/"
-"""Each job has a folder below it, named by its id."""
 
 _CODE = "code/"
 _BATCH = 1000  # keys of one DeleteObjects (S3 API)

@@ -20,6 +20,7 @@ from lambdamr.deploy.settings import HERE, here
 from lambdamr.deploy.stack import Stack
 from lambdamr.errors import LambdamrError
 from lambdamr.executors.aws_lambda import LambdaExecutor
+from lambdamr.runtimes.s3 import JOBS
 
 _OLD = timedelta(days=1)  # who has jobs that run longer knows it
 _FEW = 100  # invocations at once; an account has 1,000, but a new one 10 (Lambda quotas, 2026-01)
@@ -131,7 +132,7 @@ def _versions(found: Stack) -> Finding:
 
 def _bucket(session: Session, found: Stack) -> Finding:
     name = found.outputs["BucketName"]
-    key = f"{bucket.JOBS}doctor-{secrets.token_hex(8)}/probe"
+    key = f"{JOBS}doctor-{secrets.token_hex(8)}/probe"
     session.s3.put_object(Bucket=name, Key=key, Body=b"lambdamr")
     try:
         session.s3.get_object(Bucket=name, Key=key)["Body"].read()

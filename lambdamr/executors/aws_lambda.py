@@ -18,6 +18,7 @@ from lambdamr.executors.aws_pool import MOST, LambdaPool
 from lambdamr.executors.aws_session import Account, Session, Stack, allow_connections
 from lambdamr.executors.aws_store import JobStore
 from lambdamr.runtimes import envelope
+from lambdamr.runtimes.s3 import JOBS
 from lambdamr.runtimes.seal import new_key
 from lambdamr.runtimes.secret import FILE, SERVICES
 
@@ -108,7 +109,7 @@ class LambdaExecutor:
             session.lazy_client("s3") as s3,
             session.lazy_client("sqs") as sqs,
         ):
-            key, prefix = new_key(), f"jobs/{random_hex(8)}/"
+            key, prefix = new_key(), f"{JOBS}{random_hex(8)}/"
             store = JobStore(s3, stack.bucket, prefix, key)
             completions = None
             if stack.queue_url is not None and self._invocation != "request":

@@ -17,6 +17,9 @@ from lambdamr.wire import Buffer, Task, frame_size
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
+JOBS = "jobs/"
+"""Each job has a folder below it, named by its id."""
+
 FUNCTIONS = "functions/"
 """Objects under it are named by the digest of their content, and live longer than a job."""
 
