@@ -13,6 +13,7 @@ from botocore import exceptions
 from botocore.config import Config
 
 from lambdamr.errors import DeployError, InputError
+from lambdamr.runtimes import failures
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
@@ -21,17 +22,6 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_sqs import SQSClient
     from types_boto3_sts import STSClient
-
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
-_UNKNOWN = {
-    "AuthFailure",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
-_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
-_THROTTLED = {"RequestLimitExceeded", "SlowDown", "Throttling", "ThrottlingException"}
 
 
 class Session:
@@ -164,18 +154,18 @@ def code_of(error: exceptions.ClientError) -> str:
 def _explain_answer(error: exceptions.ClientError) -> str:
     code = code_of(error)
     message = error.response.get("Error", {}).get("Message", "") or str(error)
-    if code in _EXPIRED:
+    if code in failures.EXPIRED:
         return "the AWS credentials have expired: run `aws sso login`, or get new ones"
-    if code in _UNKNOWN:
+    if code in failures.UNKNOWN:
         return (
             f"AWS does not know these credentials ({code}): check which are used with "
             "`aws sts get-caller-identity`, or pass --profile"
         )
-    if code in _DENIED:
+    if code in failures.DENIED:
         return (
             f"no permission for {error.operation_name}: {message}. What whoever deploys has to "
             "be allowed is in docs/deploy.md"
         )
-    if code in _THROTTLED:
+    if code in failures.THROTTLED:
         return f"AWS throttles {error.operation_name} ({code}): wait a minute and run it again"
     return f"{error.operation_name}: {message} ({code})"

@@ -317,7 +317,7 @@ def _close(crews: list[Crew]) -> None:
 def _cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    return os.cpuchecks.count() or 1
+    return os.cpu_count() or 1
 
 
 def _ladder(memory: int | Sequence[int] | None) -> tuple[int, ...]:

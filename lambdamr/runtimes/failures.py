@@ -1,7 +1,9 @@
 """AWS's errors as the core's classes of failure, each with what to do about it.
 
-Error codes: API references of Lambda (Invoke), S3, SQS and CloudFormation, read 2026-01. The
-exceptions of botocore are known by their names, so that nobody has to import it to ask.
+Error codes: the models of Lambda (Invoke), S3, SQS, SSM, Secrets Manager and CloudFormation in
+botocore 1.43.117, and the throttling codes of its standard retries (2026-11); S3's general codes,
+which no model has, from memory of its API reference. The exceptions of botocore are known by their
+names, so that nobody has to import it to ask.
 """
 
 from __future__ import annotations
@@ -27,41 +29,72 @@ _RENEW = (
 )
 _WRONG = "Check AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and profile="
 
-_THROTTLED = """
-    TooManyRequestsException Throttling ThrottlingException ThrottledException SlowDown
-    RequestLimitExceeded RequestThrottled RequestThrottledException BandwidthLimitExceeded
-    LimitExceededException ProvisionedThroughputExceededException PriorRequestNotComplete
-    EC2ThrottledException ENILimitReachedException SubnetIPAddressLimitReachedException
-    ResourceNotReadyException SnapStartNotReadyException ServiceUnavailable
-    CodeArtifactUserPendingException OverLimit TransactionInProgressException
-"""
+EXPIRED = frozenset(
+    ["ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"]
+)
+"""Codes of credentials that were good once."""
+
+UNKNOWN = frozenset(
+    [
+        "AuthFailure",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "InvalidToken",
+        "MissingAuthenticationToken",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    ]
+)
+"""Codes of credentials that AWS does not know."""
+
+DENIED = frozenset(
+    [
+        "AccessDenied",
+        "AccessDeniedException",
+        "AllAccessDisabled",
+        "EC2AccessDeniedException",
+        "KmsAccessDenied",
+        "KMSAccessDeniedException",
+        "UnauthorizedOperation",
+    ]
+)
+"""Codes of missing permissions."""
+
+THROTTLED = frozenset(
+    [
+        "TooManyRequestsException",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "SlowDown",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "BandwidthLimitExceeded",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "PriorRequestNotComplete",
+        "EC2ThrottledException",
+        "ENILimitReachedException",
+        "SubnetIPAddressLimitReachedException",
+        "ENINotReadyException",
+        "KmsThrottled",
+        "ResourceNotReadyException",
+        "SnapStartNotReadyException",
+        "ServiceUnavailable",
+        "CodeArtifactUserPendingException",
+        "OverLimit",
+        "TransactionInProgressException",
+    ]
+)
+"""Codes of what is tried again later: requests that are too many, and things in the making."""
 
 _BROKEN: dict[str, str] = {
-    **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "RequestExpired"), _RENEW),
-    **dict.fromkeys(
-        (
-            "UnrecognizedClientException",
-            "InvalidClientTokenId",
-            "InvalidAccessKeyId",
-            "InvalidSignatureException",
-            "SignatureDoesNotMatch",
-            "IncompleteSignature",
-            "MissingAuthenticationToken",
-            "InvalidToken",
-            "AuthFailure",
-        ),
-        _WRONG,
-    ),
-    **dict.fromkeys(
-        (
-            "AccessDenied",
-            "AccessDeniedException",
-            "UnauthorizedOperation",
-            "KMSAccessDeniedException",
-            "AllAccessDisabled",
-        ),
-        _PERMIT,
-    ),
+    **dict.fromkeys(EXPIRED, _RENEW),
+    **dict.fromkeys(UNKNOWN, _WRONG),
+    **dict.fromkeys(DENIED, _PERMIT),
     **dict.fromkeys(
         (
             "ResourceNotFoundException",
@@ -151,7 +184,7 @@ def _of_response(response: dict[str, Any], where: str) -> Verdict:
         return Verdict("Throttled", text)
     if code in _BROKEN:
         return Verdict("Broken", f"{text}. {_BROKEN[code]}")
-    if code in _THROTTLED.split() or status in (429, 503):
+    if code in THROTTLED or status in (429, 503):
         return Verdict("Throttled", text)
     if code in ("NoSuchKey", "404", "NotFound"):
         return Verdict("Lost", f"{text}. The object was deleted, or has expired")
