@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
     from types_boto3_sts import STSClient
 
+_QUOTA = {"LimitExceeded", "LimitExceededException"}  # of stacks, of roles; not of requests
+
 
 class Session:
     """Clients of one region and one set of credentials, made when they are first used.
@@ -166,6 +168,8 @@ def _explain_answer(error: exceptions.ClientError) -> str:
             f"no permission for {error.operation_name}: {message}. What whoever deploys has to "
             "be allowed is in docs/deploy.md"
         )
+    if code in _QUOTA:
+        return f"{error.operation_name}: {message}. Service Quotas shows the limit, and raises it"
     if code in failures.THROTTLED:
         return f"AWS throttles {error.operation_name} ({code}): wait a minute and run it again"
     return f"{error.operation_name}: {message} ({code})"

@@ -231,6 +231,7 @@ def test_what_cloudformation_says_of_a_failure_has_a_remedy(reason, remedy):
         ("SignatureDoesNotMatch", "AWS does not know these credentials"),
         ("AccessDenied", "no permission for CreateStack: what AWS said"),
         ("Throttling", "wait a minute and run it again"),
+        ("LimitExceededException", "Service Quotas shows the limit"),
         ("Odd", "CreateStack: what AWS said (Odd)"),
     ],
 )
