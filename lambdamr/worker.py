@@ -51,6 +51,20 @@ class Store(Protocol):
         """Keep a frame, and return its key."""
 
 
+class NoStore:
+    """For engines whose values all travel inline: it is never asked."""
+
+    inline = 1 << 62
+
+    def read(self, key: str) -> Buffer:
+        """Raise: nothing is kept."""
+        raise LookupError(key)
+
+    def write(self, task: Task, lo: int, hi: int, frame: list[Buffer]) -> str:
+        """Raise: nothing is kept."""
+        raise LookupError(task.id)
+
+
 class Worker:
     """Evaluates tasks, and remembers the functions of the last few jobs.
 

@@ -7,25 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from lambdamr.wire import Answer, Buffer, Ref, Task
-from lambdamr.worker import Worker
+from lambdamr.wire import Answer, Ref, Task
+from lambdamr.worker import NoStore, Worker
 
 LARGEST = 2 << 20
 """Bytes of the values of one merge, together."""
 
 _LONG = 1.0  # seconds; a reducer that takes longer would hold up the driver
-
-
-class _Inline:
-    """A store that is never needed: every value travels inline."""
-
-    inline = 1 << 62
-
-    def read(self, key: str) -> Buffer:
-        raise LookupError(key)
-
-    def write(self, task: Task, lo: int, hi: int, frame: list[Buffer]) -> str:
-        raise LookupError(task.id)
 
 
 class Merger:
@@ -37,7 +25,7 @@ class Merger:
 
     def __init__(self, local: Callable[[Ref], bytes | None]) -> None:
         self._local = local
-        self._worker = Worker(_Inline(), "driver", imports=False)
+        self._worker = Worker(NoStore(), "driver", imports=False)
         self._turn = asyncio.Lock()
         self._willing = True
 

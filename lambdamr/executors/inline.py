@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from lambdamr.retry import OutOfMemory
 from lambdamr.wire import Answer, Buffer, Ref, Task, frame_size
-from lambdamr.worker import Worker
+from lambdamr.worker import NoStore, Worker
 
 
 class InlineExecutor:
@@ -27,10 +26,9 @@ class InlinePool:
 
     capacity = 1
     latency = 0.001
-    inline = 1 << 62  # bytes: everything
 
     def __init__(self) -> None:
-        self._worker = Worker(self, "inline", imports=False)
+        self._worker = Worker(NoStore(), "inline", imports=False)
 
     async def put(self, frame: list[Buffer]) -> Ref:
         """Keep a frame inline."""
@@ -51,11 +49,3 @@ class InlinePool:
     async def recover(self, task: Task) -> Answer | None:
         """Nothing is lost here."""
         return None
-
-    def read(self, key: str) -> Buffer:
-        """Never called: every frame is inline."""
-        raise OutOfMemory(f"there is no store: {key}")
-
-    def write(self, task: Task, lo: int, hi: int, frame: list[Buffer]) -> str:
-        """Never called: every frame is inline."""
-        raise OutOfMemory("there is no store")

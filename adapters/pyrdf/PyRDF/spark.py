@@ -16,8 +16,6 @@ from lambdamr.retry import Broken, Lost
 from lambdamr.wire import Answer, Buffer, Ref, Task, decode, encode
 from PyRDF.errors import InputError
 
-_MOST = 1 << 40  # bytes; all values travel inline
-
 
 def context(settings: Mapping[str, Any]) -> Any:
     """The Spark context that is active, or a new one with these settings.
@@ -117,24 +115,14 @@ class SparkPool:
 # -- in the workers ------------------------------------------------------------------------------
 
 
-class _Inline:
-    inline = _MOST
-
-    def read(self, key: str) -> Buffer:
-        raise KeyError(key)
-
-    def write(self, task: Task, lo: int, hi: int, frame: list[Buffer]) -> str:
-        raise KeyError(task.id)
-
-
 _workers: list[Any] = []
 
 
 def _evaluate(message: bytes) -> bytes:
     import os
 
-    from lambdamr.worker import Worker
+    from lambdamr.worker import NoStore, Worker
 
     if not _workers:
-        _workers.append(Worker(_Inline(), f"spark-{os.getpid()}"))
+        _workers.append(Worker(NoStore(), f"spark-{os.getpid()}"))
     return b"".join(encode(_workers[0].evaluate(decode(message))))
