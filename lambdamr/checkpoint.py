@@ -18,7 +18,7 @@ import struct
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from lambdamr.errors import CheckpointError
 from lambdamr.wire import Buffer, Item, Ref
@@ -43,6 +43,20 @@ class Checkpoint(Protocol):
 
         Raises:
             CheckpointError: it cannot be kept.
+        """
+
+
+@runtime_checkable
+class OpensCheckpoints(Protocol):
+    """An executor that knows of another place than files: with whose rights it is reached."""
+
+    def open_checkpoint(
+        self, uri: str, identity: dict[str, object]
+    ) -> contextlib.AbstractAsyncContextManager[Checkpoint]:
+        """The checkpoint of one job.
+
+        Raises:
+            CheckpointError: it cannot be read, is of another job, or of another user.
         """
 
 

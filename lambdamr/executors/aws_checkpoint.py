@@ -27,20 +27,20 @@ _ADVICE = "Pass another s3://bucket/prefix, or delete the objects under it to st
 
 @contextlib.asynccontextmanager
 async def open_checkpoint(
-    uri: str, identity: dict[str, object], account: Account | None
+    uri: str, identity: dict[str, object], account: Account
 ) -> AsyncIterator[S3Checkpoint]:
     """The checkpoint of one job.
 
     Args:
         uri: ``s3://bucket/prefix``.
         identity: what makes the job this job; JSON-able.
-        account: of the executor; None: what the standard chain says.
+        account: where it is, and as whom.
 
     Raises:
         CheckpointError: it cannot be read, is of another job, or of another user.
     """
     try:
-        session = Session(account or Account())
+        session = Session(account)
         async with session.client("s3", attempts=_ATTEMPTS) as client:
             checkpoint = S3Checkpoint(client, uri, identity)
             await checkpoint.begin()

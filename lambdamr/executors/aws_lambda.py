@@ -13,6 +13,7 @@ from typing import Any, Literal
 from lambdamr import checks, retry
 from lambdamr.errors import BrokenExecutorError, InputError, InputTypeError
 from lambdamr.executors import aws_prices
+from lambdamr.executors.aws_checkpoint import S3Checkpoint, open_checkpoint
 from lambdamr.executors.aws_completions import Completions
 from lambdamr.executors.aws_pool import MOST, LambdaPool
 from lambdamr.executors.aws_session import Account, Session, Stack, allow_connections
@@ -80,7 +81,7 @@ class LambdaExecutor:
             raise InputError(f"invocation must be auto, request or event, not {invocation!r:.60}")
         if (functions is None) != (bucket is None):
             raise InputError("functions and bucket go together: give both, or stack")
-        self.account = Account(region, profile, endpoint_url)
+        self._account = Account(region, profile, endpoint_url)
         self._stack_name = stack
         self._concurrency = checks.count("concurrency", concurrency)
         self._invocation: Invocation = invocation
@@ -94,7 +95,7 @@ class LambdaExecutor:
     async def open(self) -> AsyncIterator[LambdaPool]:
         """A pool on the stack, which is looked up."""
         try:
-            session = Session(self.account)
+            session = Session(self._account)
             stack = self._stack or await session.stack(self._stack_name)
         except retry.TaskFailed as error:
             raise BrokenExecutorError(str(error)) from error
@@ -139,6 +140,12 @@ class LambdaExecutor:
                 raise BrokenExecutorError(str(error)) from error
             finally:
                 await _finish(functools.partial(pool.close, done))
+
+    def open_checkpoint(
+        self, uri: str, identity: dict[str, object]
+    ) -> contextlib.AbstractAsyncContextManager[S3Checkpoint]:
+        """A checkpoint under ``s3://bucket/prefix``, reached as whom the executor runs."""
+        return open_checkpoint(uri, identity, self._account)
 
     def __repr__(self) -> str:
         if self._stack is not None:
