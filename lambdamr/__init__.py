@@ -17,11 +17,11 @@ _MODULES = {
         "WorkerLostError"
     ),
     "executors.aws_lambda": "LambdaExecutor",
-    "forecast": "Estimate estimate",
     "executors.dask": "DaskExecutor",
     "executors.inline": "InlineExecutor",
     "executors.local": "LocalExecutor",
     "mapreduce": "amap_reduce map_reduce",
+    "observers.estimate": "Estimate estimate",
     "observers.report": "Report",
     "outcome": "Outcome",
     "partition": "Partitions split",

@@ -28,7 +28,7 @@ from lambdamr.executors.aws_lambda import LambdaExecutor as LambdaExecutor
 from lambdamr.executors.dask import DaskExecutor as DaskExecutor
 from lambdamr.executors.inline import InlineExecutor as InlineExecutor
 from lambdamr.executors.local import LocalExecutor as LocalExecutor
-from lambdamr.forecast import Estimate as Estimate, estimate as estimate
+from lambdamr.observers.estimate import Estimate as Estimate, estimate as estimate
 from lambdamr.observers.report import Report as Report
 from lambdamr.outcome import Outcome as Outcome
 from lambdamr.partition import Partitions as Partitions, split as split

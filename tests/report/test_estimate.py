@@ -8,7 +8,7 @@ from recorded import MB, job, task
 
 import lambdamr
 from lambdamr import InputError, estimate, map_reduce
-from lambdamr.forecast import _error, _scaled
+from lambdamr.observers.estimate import _error, _scaled
 from lambdamr.testing import SimulatedExecutor
 
 
