@@ -53,8 +53,9 @@ def map_reduce(mapper: Any, reducer: Any, data: Any, **options: Any) -> Any:
             elements are handed over as they are.
         npartitions: how many slices; default the length of the data, at most 1,000. (Never the
             number of workers: the value must not depend on the machine.)
-        executor: an executor, or the name of one: "local" (default: processes on this machine)
-            or "inline" (this process, for debugging).
+        executor: an executor, or the name of one: "local" (default: processes on this machine),
+            "inline" (this process, for debugging), or "lambda" (the stack that `lambdamr deploy`
+            made).
         initial: put before the reduction, as in `functools.reduce`; the value for empty data.
         fan_in: children of a node of the reduction, at least 2 (default).
         retry: what is tried again; default ``RetryPolicy()``.
