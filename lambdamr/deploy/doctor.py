@@ -19,11 +19,12 @@ from lambdamr.deploy.session import Session, explain
 from lambdamr.deploy.settings import HERE, here
 from lambdamr.deploy.stack import Stack
 from lambdamr.errors import LambdamrError
+from lambdamr.executors import aws_prices
 from lambdamr.executors.aws_lambda import LambdaExecutor
 from lambdamr.runtimes.s3 import JOBS
 
 _OLD = timedelta(days=1)  # who has jobs that run longer knows it
-_FEW = 100  # invocations at once; an account has 1,000, but a new one 10 (Lambda quotas, 2026-01)
+_FEW = 100  # invocations at once; an account has 1,000, a new one fewer (Lambda quotas, 2026-11)
 _TRIPS = 4  # the first of them may start a function cold
 _PATIENCE = 60.0  # seconds that a round trip may take
 
@@ -71,6 +72,7 @@ def examine(session: Session, name: str) -> Iterator[Finding]:
         if "bad" not in {state.verdict, versions.verdict}:
             yield _tried("round trip", partial(_round_trip, session, found, function))
     yield _tried("left behind", partial(_leftovers, session, found))
+    yield _prices(session.region)
 
 
 def _tried(topic: str, look: Callable[[], Finding]) -> Finding:
@@ -210,6 +212,17 @@ def _one(_: list[int]) -> int:
 
 def _add(a: int, b: int) -> int:
     return a + b
+
+
+def _prices(region: str) -> Finding:
+    if region in aws_prices.BY_REGION:
+        return Finding("prices", "good", f"list prices of {aws_prices.AS_OF} for {region}")
+    return Finding(
+        "prices",
+        "odd",
+        f"none are known for {region}: costs are told as if it were the dearest region",
+        "pass LambdaExecutor(prices=lambdamr.executors.aws_prices.Prices(...))",
+    )
 
 
 def _leftovers(session: Session, found: Stack) -> Finding:

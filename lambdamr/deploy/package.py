@@ -17,7 +17,7 @@ from lambdamr.deploy import requirements as wheels
 from lambdamr.errors import InputError
 
 LIMIT = 262_144_000
-"""Bytes of a function, unpacked (Lambda quotas, 2026-01)."""
+"""Bytes of a function, unpacked (250 MB: Lambda quotas; not found again in 2026-11)."""
 
 _OWN = ("lambdamr", "cloudpickle")  # the client's, whatever the requirements say: pickles must fit
 _OF_PIP = ("RECORD", "REQUESTED", "INSTALLER", "direct_url.json")  # how it came, not what it is

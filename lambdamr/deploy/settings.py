@@ -17,12 +17,14 @@ STACK = "lambdamr"
 RUNGS = 4
 """Functions of a memory ladder at most: as many as the template has."""
 
-# Of Lambda (its quotas, 2026-01).
+# Of Lambda's own functions (its quotas, 2026-11). The API takes more, for Managed Instances only:
+# 32,768 MB, 5,400 s (botocore 1.43.117).
 MEMORY = range(128, 10240 + 1)
 STORAGE = range(512, 10240 + 1)
 TIMEOUT = range(1, 900 + 1)
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-"""Runtimes of Lambda that lambdamr supports; an image may hold another (2026-01)."""
+"""Runtimes of Lambda that lambdamr supports (2026-11; botocore 1.43.117 lists 3.15 as
+well, which nobody has tried); an image may hold another."""
 ARCHITECTURES = ("x86_64", "arm64")
 LOG_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827)
 

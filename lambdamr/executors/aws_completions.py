@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from lambdamr import retry
+from lambdamr.executors.aws_prices import CHUNK
 from lambdamr.executors.aws_session import failed, translated
 from lambdamr.runtimes import failures
 
 LIMIT = 1000
 """Seconds after which an invocation is lost: it may take 900, and wait a little before."""
 
-_LONG_POLL = 20  # seconds; the longest that SQS waits (SQS quotas, 2026-01)
+_LONG_POLL = 20  # seconds; the longest that SQS waits (its API reference, in botocore 1.43.117)
 _HIDDEN = 1  # seconds for which what is another's is hidden from that one
 _STALE = 900  # seconds; a driver that lives takes its messages sooner
 _PAUSE = 1.0  # seconds after SQS refused to answer
@@ -33,6 +35,9 @@ class Completions:
         connect: makes the client of SQS, once.
         queue_url: of the stack.
         prefix: of the job.
+
+    Attributes:
+        requests: as SQS bills them, those of the workers included.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Any]], queue_url: str, prefix: str) -> None:
@@ -78,7 +83,6 @@ class Completions:
 
     async def _receive(self) -> None:
         """Take what there is, and delete what nobody else waits for."""
-        self.requests += 1
         with translated(self._queue_url):
             client = await self._connect()
             answer = await client.receive_message(
@@ -88,6 +92,7 @@ class Completions:
                 VisibilityTimeout=_HIDDEN,
                 AttributeNames=["SentTimestamp"],
             )
+            self.requests += _billed(*(one["Body"] for one in answer.get("Messages", ())))
             taken = [one for one in answer.get("Messages", ()) if self._take(one)]
             if taken:
                 self.requests += 1
@@ -109,6 +114,7 @@ class Completions:
         if sent.get("lambdamr", sent.get("prefix")) != self._prefix:
             age = time.time() - int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
             return age > _STALE
+        self.requests += _billed(message["Body"])  # the worker sent it
         future = self._waiting.get(sent.get("number"))
         if future is None or future.done():
             return True
@@ -121,3 +127,8 @@ class Completions:
             function = body.get("requestContext", {}).get("functionArn", "the function")
             future.set_exception(failed(failures.of_function(kind, said or condition, function)))
         return True
+
+
+def _billed(*bodies: str) -> int:
+    """Requests that SQS bills for passing on these messages, which are ASCII, at once."""
+    return max(1, math.ceil(sum(map(len, bodies)) / CHUNK))

@@ -28,7 +28,7 @@ FUNCTIONS_INLINE = 32 << 10
 """Bytes; larger functions go to S3, once for a content: every payload would carry them."""
 
 RAMP = 1000
-"""Invocations at once that a function may add every 10 s (Lambda quotas, 2026-01)."""
+"""Invocations at once that a function may add every 10 s (Lambda guide, scaling; 2026-11)."""
 
 RAMP_SECONDS = 10
 
@@ -199,6 +199,7 @@ class LambdaPool:
     async def _report(self, function: str, task: Task, completions: Completions) -> dict[str, Any]:
         """What the function reports to the queue, when it has run on its own."""
         payload = await self._payload(task, envelope.EVENT_BODY, reply="queue", number=task.id)
+        self._unbilled += self._prices.of_event(len(payload))
         with completions.expect(task.id) as report:
             with translated(function):
                 await self._client.invoke(

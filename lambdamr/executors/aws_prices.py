@@ -1,7 +1,16 @@
 """What AWS asks for an invocation, by region.
 
-On-demand list prices in USD without free tiers, volume discounts, data transfer, logs and storage:
-AWS Lambda, Amazon S3 (Standard) and Amazon SQS pricing pages, as of 2026-01.
+On-demand list prices in USD, without free tiers, volume discounts, data transfer, logs and storage.
+Checked in 2026-11 against what others quote of AWS's pages, the newest of it of 2026-09:
+
+- Lambda: 0.0000166667 a GB-second on x86_64, 0.0000133334 on arm64, 0.20 a million requests, in
+  all regions but af-south-1, ap-east-1, eu-south-1, me-south-1 and me-central-1 (the table that
+  artillery 2.0.28 takes from aws.amazon.com/lambda/pricing). The INIT phase is billed since
+  2025-08-01 (AWS Compute blog, 2025-04-29).
+- S3 Standard: quotations of AWS's price list for us-east-1 (2025-10), eu-central-1 (2026-08-31),
+  sa-east-1 (2026-09-26), ap-southeast-2 (2026-09-10), ap-northeast-1, ca-central-1, eu-west-2 and
+  eu-west-3; of ap-northeast-2 the PUT only. The others in the table are not verified.
+- SQS: 0.40 a million requests (us-west-1, ap-northeast-1, eu-west-2: price list, 2026-09).
 """
 
 from __future__ import annotations
@@ -12,7 +21,12 @@ from dataclasses import dataclass, field
 
 from lambdamr.runtimes.envelope import Meter
 
-AS_OF = "2026-01"
+AS_OF = "2026-09"
+"""Of the newest price that was checked."""
+
+CHUNK = 64 << 10
+"""Bytes of a message, or of an event past its first 256 KiB, that SQS and Lambda bill as a request:
+from memory of their pricing pages; not found again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +39,7 @@ class Prices:
     request: float = 0.20e-6
     put: float = 5.0e-6  # S3 PUT and LIST
     get: float = 0.4e-6  # S3 GET and HEAD
-    message: float = 0.4e-6  # SQS
+    message: float = 0.4e-6  # SQS, for each 64 KiB
 
     def of(self, meter: Meter) -> float:
         """What an invocation costs: its duration is rounded up to the millisecond."""
@@ -37,6 +51,10 @@ class Prices:
             + meter["puts"] * self.put
             + meter["gets"] * self.get
         )
+
+    def of_event(self, size: int) -> float:
+        """What an asynchronous payload costs beside the invocation: 256 KiB of it nothing."""
+        return max(0, math.ceil((size - 4 * CHUNK) / CHUNK)) * self.request
 
 
 def _prices(x86: float, arm: float, requests: float, put: float, get: float) -> Prices:
@@ -66,7 +84,8 @@ BY_REGION: dict[str, Prices] = {
 }
 
 DEAREST = _prices(0.0000229200, 0.0000183360, 0.28, 0.0070, 0.00056)
-"""For regions that are not in the table: no region that we know asks for more."""
+"""For regions that are not in the table: Lambda as in ap-east-1, S3 as in sa-east-1, the dearest of
+those above."""
 
 
 def prices(region: str) -> Prices:

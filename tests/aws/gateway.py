@@ -3,7 +3,7 @@
 The emulator runs one invocation of a function (of a version) at a time, takes payloads of any size,
 never throttles, and has words of its own for what goes wrong. Here, each function has many
 versions, one for each execution environment, and invocations get one that is free. What AWS says
-and when: Lambda's documentation of Invoke, its quotas, and its troubleshooting pages, 2026-01.
+and when: the model of Invoke in botocore, Lambda's quotas, and its troubleshooting pages.
 """
 
 import asyncio

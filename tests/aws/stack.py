@@ -144,7 +144,7 @@ def messages(url, queue):
 
 
 def failures_to(url, queue):
-    """A destination on failure: puts on a queue what Lambda puts there (Lambda guide, 2026-01)."""
+    """A destination on failure: puts on a queue what Lambda puts there (Lambda guide)."""
     sqs = client("sqs", url)
 
     def report(event, error):

@@ -11,7 +11,7 @@ import stack
 
 import lambdamr
 from lambdamr import events
-from lambdamr.executors import aws_completions, aws_pool
+from lambdamr.executors import aws_completions, aws_pool, aws_prices
 
 PROMPT = lambdamr.RetryPolicy(base_delay=0, straggler_factor=None)
 
@@ -45,6 +45,27 @@ def test_answers_come_through_the_queue(cloud, executor):
     assert cloud.gateway.events > 0
     assert not [call for call in cloud.gateway.calls if call.startswith("s3")]
     assert stack.messages(cloud.url, cloud.queue) == 0
+
+
+def test_what_the_queue_costs_is_on_the_bill(cloud):
+    prices = aws_prices.Prices({"x86_64": 0, "arm64": 0}, request=0, put=0, get=0, message=1.0)
+    seen = []
+    got = lambdamr.map_reduce(
+        lambda part: [os.urandom(60_000)],  # base64 makes it 80 kB, which SQS bills twice
+        operator.add,
+        [1],
+        executor=of(cloud, prices=prices),
+        observers=[seen.append],
+    )
+    assert len(got) == 1
+    assert seen[-1].cost >= 2 + 2 + 1  # sent, received, deleted
+
+
+def test_a_large_event_costs_more_than_one_request():
+    prices = aws_prices.Prices()
+    assert prices.of_event(256 << 10) == 0
+    assert prices.of_event((256 << 10) + 1) == prices.request
+    assert prices.of_event(1_000_000) == 12 * prices.request
 
 
 @pytest.mark.parametrize("size", [40_000, 1_000_000])

@@ -6,6 +6,7 @@ import pytest
 
 import lambdamr
 from lambdamr.deploy import doctor, stack
+from lambdamr.executors import aws_prices
 
 
 @pytest.fixture
@@ -18,6 +19,7 @@ def deployed(aws, command, outputs):
 def test_a_healthy_stack(deployed, command):
     said = command("doctor")
     assert "ok round trip: a job of one partition: " in said
+    assert f"ok prices: list prices of {aws_prices.AS_OF} for us-east-1" in said
     assert "BAD" not in said
     assert "no job has anything" in command("jobs")
 
@@ -78,6 +80,12 @@ def test_a_bucket_that_is_gone(deployed, aws, command):
     aws.s3.delete_bucket(Bucket=bucket)
     assert "BAD bucket: " in command("doctor", code=1)
     command("destroy", "--yes")  # all the same
+
+
+def test_a_region_without_prices():
+    finding = doctor._prices("moon-north-1")
+    assert finding.verdict == "odd"
+    assert "prices=" in finding.remedy
 
 
 @pytest.mark.parametrize(
