@@ -11,6 +11,7 @@ import pytest
 
 import lambdamr
 from lambdamr.deploy import stack as stacks
+from lambdamr.executors import aws_prices
 
 
 def function(aws, name):
@@ -66,6 +67,20 @@ def test_the_way_from_nothing_to_a_first_job_in_the_readme(aws, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"\n{sum(range(10**7))}\n" in done.stdout
     assert "The stack lambdamr is gone" in done.stdout
+
+
+def test_what_the_readme_says_of_costs_is_what_the_prices_say():
+    section = README.read_text(encoding="utf-8").partition("## On AWS Lambda")[2]
+    second = 1769 / 1024 * aws_prices.prices("us-east-1").gb_second["x86_64"]
+    assert (
+        f"costs {second:.6f} USD: 1,000 tasks of 10 s are {1000 * 10 * second:.2f} USD" in section
+    )
+    assert f"prices of {aws_prices.AS_OF}" in section
+    cold = aws_prices.Meter(
+        seconds=0.1, init=0.4, memory=1769, arch="x86_64", puts=0, gets=0
+    )  # a hundred cold starts are the most of it
+    assert 100 * aws_prices.prices("us-east-1").of(cold) < 0.002
+    assert "That job costs less than 0.002 USD" in section
 
 
 def test_the_outputs_say_what_the_executor_needs(aws, command, outputs):
