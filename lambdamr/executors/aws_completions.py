@@ -46,6 +46,7 @@ class Completions:
         self._prefix = prefix
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._poller: asyncio.Task[None] | None = None
+        self._deletion: asyncio.Future[None] | None = None
         self.requests = 0
 
     @contextlib.contextmanager
@@ -61,10 +62,12 @@ class Completions:
             del self._waiting[number]
 
     async def close(self) -> None:
-        """Stop polling."""
+        """Stop polling; what was taken is deleted."""
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.gather(self._poller, return_exceptions=True)
+        if self._deletion is not None:
+            await asyncio.gather(self._deletion, return_exceptions=True)
 
     async def _poll(self) -> None:
         refusals = 0
@@ -95,14 +98,17 @@ class Completions:
             self.requests += _billed(*(one["Body"] for one in answer.get("Messages", ())))
             taken = [one for one in answer.get("Messages", ()) if self._take(one)]
             if taken:
-                self.requests += 1
-                await client.delete_message_batch(
-                    QueueUrl=self._queue_url,
-                    Entries=[
-                        {"Id": str(i), "ReceiptHandle": one["ReceiptHandle"]}
-                        for i, one in enumerate(taken)
-                    ],
-                )
+                self._deletion = asyncio.ensure_future(self._delete(client, taken))
+                await asyncio.shield(self._deletion)  # the job may end with what was taken
+
+    async def _delete(self, client: Any, taken: list[dict[str, Any]]) -> None:
+        self.requests += 1
+        await client.delete_message_batch(
+            QueueUrl=self._queue_url,
+            Entries=[
+                {"Id": str(i), "ReceiptHandle": one["ReceiptHandle"]} for i, one in enumerate(taken)
+            ],
+        )
 
     def _take(self, message: dict[str, Any]) -> bool:
         """Whether a message was for this job, or is for nobody."""

@@ -50,6 +50,9 @@ def _cloud(tmp_path_factory):
 def cloud(_cloud, monkeypatch):
     """The emulator behind the gateway, with nothing counted yet and no faults."""
     standard_credentials(monkeypatch)
+    # A copy of a task that nobody needs may take long on a busy machine; what it writes once its
+    # job has ended would stay until it expires, and every later test would find it.
+    monkeypatch.setattr("lambdamr.executors.aws_pool.GRACE", 30)
     _cloud.gateway.reset()
     yield _cloud
     _cloud.gateway.reset()

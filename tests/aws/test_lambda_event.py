@@ -1,6 +1,8 @@
 """Asynchronous invocations: the answer comes through a queue, or through the bucket."""
 
+import asyncio
 import concurrent.futures
+import json
 import operator
 import os
 import time
@@ -87,6 +89,31 @@ def test_a_task_of_3_mb_goes_through_s3(executor):
 def test_an_exception_of_the_mapper_travels(executor):
     with pytest.raises(lambdamr.MapperError, match="ZeroDivisionError"):
         lambdamr.map_reduce(lambda part: 1 // 0, operator.add, range(4), executor=executor)
+
+
+def test_what_was_taken_from_the_queue_is_deleted_though_the_job_ends():
+    deleted = []
+
+    class Queue:
+        async def receive_message(self, **_):
+            body = json.dumps({"lambdamr": "jobs/1/", "number": 7, "reply": {}})
+            return {"Messages": [{"Body": body, "ReceiptHandle": "handle"}]}
+
+        async def delete_message_batch(self, **request):
+            await asyncio.sleep(0.05)
+            deleted.extend(entry["ReceiptHandle"] for entry in request["Entries"])
+
+    async def job():
+        completions = aws_completions.Completions(connect, "https://queue", "jobs/1/")
+        with completions.expect(7) as report:
+            assert await report == {}
+        await completions.close()
+
+    async def connect():
+        return Queue()
+
+    asyncio.run(job())
+    assert deleted == ["handle"]
 
 
 def test_two_jobs_share_the_queue(cloud):
