@@ -18,8 +18,9 @@ from rich.text import Text
 
 from lambdamr.deploy import bucket, deployment, package as packages, stack
 from lambdamr.deploy.session import Session, in_our_words
-from lambdamr.deploy.settings import HERE, STACK, Settings
+from lambdamr.deploy.settings import HERE, Settings
 from lambdamr.errors import InputError, LambdamrError
+from lambdamr.executors.aws_session import STACK
 
 app = typer.Typer(
     name="lambdamr",
@@ -244,12 +245,15 @@ def package(
     """Write the zip of the functions, for those who deploy with Terraform."""
     with _errors():
         settings = Settings(python=python or HERE, architecture=architecture or "x86_64")
-        made = packages.build(
-            output,
-            python=settings.python,
-            architecture=settings.architecture,
-            requirements=requirements or (),
-        )
+        try:
+            made = packages.build(
+                output,
+                python=settings.python,
+                architecture=settings.architecture,
+                requirements=requirements or (),
+            )
+        except OSError as error:
+            raise InputError(f"--output {output} cannot be written: {error}") from error
         _out.print(f"{output}: {_bytes(made.size)}, {_bytes(made.unpacked)} unpacked")
 
 
@@ -378,7 +382,10 @@ def _duration(text: str) -> timedelta:
     if match is None:
         raise InputError(f"--older-than takes a number and a unit, as 90m, 6h or 2d, not {text!r}")
     seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-    return timedelta(seconds=int(match[1]) * seconds)
+    try:
+        return timedelta(seconds=int(match[1]) * seconds)
+    except OverflowError:
+        raise InputError(f"--older-than {text} is longer than AWS exists") from None
 
 
 def _age(age: timedelta) -> str:

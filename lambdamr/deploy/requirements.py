@@ -45,7 +45,10 @@ def install(
     if isinstance(requirements, Path):
         if not requirements.is_file():
             raise InputError(f"there is no file {requirements}")
-        lines = requirements.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = requirements.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{requirements} cannot be read: {error}") from error
         wanted = ["-r", str(requirements), *map(str, _left_out(lines, there))]
         source = str(requirements)
     else:

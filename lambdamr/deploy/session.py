@@ -45,6 +45,8 @@ class Session:
         profile: str | None = None,
         endpoint_url: str | None = None,
     ) -> None:
+        if endpoint_url is not None and not endpoint_url.startswith(("http://", "https://")):
+            raise InputError(f"--endpoint-url {endpoint_url!r} must begin with http:// or https://")
         self._session = botocore.session.Session(profile=profile)
         self.profile, self.endpoint_url = profile, endpoint_url
         chosen, known = self._session.profile, self._session.available_profiles

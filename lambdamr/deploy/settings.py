@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from lambdamr import __version__
 from lambdamr.errors import InputError
 
-STACK = "lambdamr"
-"""The name of the stack where nobody says another."""
-
 RUNGS = 4
 """Functions of a memory ladder at most: as many as the template has."""
 

@@ -16,7 +16,7 @@ from lambdamr.executors import aws_prices
 from lambdamr.executors.aws_checkpoint import S3Checkpoint, open_checkpoint
 from lambdamr.executors.aws_completions import Completions
 from lambdamr.executors.aws_pool import MOST, LambdaPool
-from lambdamr.executors.aws_session import Account, Session, Stack, allow_connections
+from lambdamr.executors.aws_session import STACK, Account, Session, Stack, allow_connections
 from lambdamr.executors.aws_store import JobStore
 from lambdamr.runtimes import envelope
 from lambdamr.runtimes.s3 import JOBS
@@ -24,6 +24,7 @@ from lambdamr.runtimes.seal import new_key
 from lambdamr.runtimes.secret import FILE, SERVICES
 
 _log = logging.getLogger(__name__)
+
 
 Invocation = Literal["auto", "request", "event"]
 
@@ -54,7 +55,7 @@ class LambdaExecutor:
 
     def __init__(
         self,
-        stack: str = "lambdamr",
+        stack: str = STACK,
         *,
         region: str | None = None,
         profile: str | None = None,
@@ -79,8 +80,18 @@ class LambdaExecutor:
                 _strings(**{name: value})
         if invocation not in ("auto", "request", "event"):
             raise InputError(f"invocation must be auto, request or event, not {invocation!r:.60}")
+        if endpoint_url is not None and not endpoint_url.startswith(("http://", "https://")):
+            raise InputError(f"endpoint_url must begin with http:// or https://: {endpoint_url!r}")
+        if prices is not None and not isinstance(prices, aws_prices.Prices):
+            raise InputTypeError(
+                f"prices must be lambdamr.executors.aws_prices.Prices(...), not {prices!r:.60}"
+            )
         if (functions is None) != (bucket is None):
             raise InputError("functions and bucket go together: give both, or stack")
+        if functions is None and queue_url is not None:
+            raise InputError("queue_url goes with functions and bucket: a stack has its own")
+        if functions is not None and stack != STACK:
+            raise InputError(f"functions and bucket take the place of stack={stack!r}: give either")
         self._account = Account(region, profile, endpoint_url)
         self._stack_name = stack
         self._concurrency = checks.count("concurrency", concurrency)

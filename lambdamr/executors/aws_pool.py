@@ -158,7 +158,10 @@ class LambdaPool:
     async def recover(self, task: Task) -> Answer | None:
         """What the worker had stored before its answer got lost; the rest has to be done again."""
         elapsed = self._lost.pop(task.id, 0.0)
-        items = await self._store.stored(task.id)
+        try:
+            items = await self._store.stored(task.id)
+        except retry.TaskFailed:  # why it was lost says more
+            return None
         whole = len(items) == 1 and (items[0].lo, items[0].hi) == (task.lo, task.hi)
         if not items or (task.items and not whole):
             return None

@@ -19,6 +19,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lambdamr.errors import InputError
 from lambdamr.runtimes.envelope import Meter
 
 AS_OF = "2026-09"
@@ -40,6 +41,12 @@ class Prices:
     put: float = 5.0e-6  # S3 PUT and LIST
     get: float = 0.4e-6  # S3 GET and HEAD
     message: float = 0.4e-6  # SQS, for each 64 KiB
+
+    def __post_init__(self) -> None:
+        if missing := {"x86_64", "arm64"} - set(self.gb_second):
+            raise InputError(
+                f"gb_second must have a price for {' and '.join(sorted(missing))}, too"
+            )
 
     def of(self, meter: Meter) -> float:
         """What an invocation costs: its duration is rounded up to the millisecond."""

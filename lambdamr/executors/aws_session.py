@@ -20,6 +20,9 @@ from lambdamr.runtimes import failures
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
 
+STACK = "lambdamr"
+"""The name of the stack where nobody says another."""
+
 READ_TIMEOUT = 930
 """Seconds without a byte after which a connection is given up; a function may take 900."""
 

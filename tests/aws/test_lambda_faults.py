@@ -303,7 +303,7 @@ def test_expired_credentials_say_how_to_renew_them(cloud, executor, code):
 
 
 def test_a_service_that_does_not_answer_at_all_is_lost(cloud):
-    with pytest.raises(lambdamr.WorkerLostError, match="connection failed"):
+    with pytest.raises(lambdamr.WorkerLostError, match=f"{cloud.function}: the connection failed"):
         total(of(cloud, endpoint_url="http://127.0.0.1:9"))
     executor = lambdamr.LambdaExecutor(endpoint_url="http://127.0.0.1:9")
     with pytest.raises(lambdamr.BrokenExecutorError, match="connection failed"):

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import lambdamr
+from lambdamr.executors import aws_prices
 from lambdamr.runtimes import failures
 
 
@@ -22,6 +23,10 @@ from lambdamr.runtimes import failures
         ({"invocation": "sync"}, "auto, request or event"),
         ({"functions": ["f"]}, "go together"),
         ({"bucket": "b"}, "go together"),
+        ({"queue_url": "http://q"}, "queue_url goes with functions"),
+        ({"stack": "mine", "functions": ["f"], "bucket": "b"}, "the place of stack='mine'"),
+        ({"endpoint_url": "localhost:4566"}, "must begin with http://"),
+        ({"prices": {"x86_64": 1.0}}, r"prices must be lambdamr\.executors\.aws_prices\.Prices"),
         ({"functions": [], "bucket": "b"}, "names of functions"),
         ({"functions": [1], "bucket": "b"}, "names of functions"),
         ({"secrets": ["TOKEN"]}, "mapping"),
@@ -31,6 +36,11 @@ from lambdamr.runtimes import failures
 def test_it_says_what_is_wrong(settings, said):
     with pytest.raises(lambdamr.InputError, match=said):
         lambdamr.LambdaExecutor(**settings)
+
+
+def test_prices_of_one_architecture_are_not_enough():
+    with pytest.raises(lambdamr.InputError, match="a price for arm64, too"):
+        aws_prices.Prices({"x86_64": 0.00001})
 
 
 def test_by_name_it_is_the_standard_stack(monkeypatch):

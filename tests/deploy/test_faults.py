@@ -30,6 +30,7 @@ from lambdamr.deploy import package, session, stack
         (["--policy", "ReadOnly"], "has to be an ARN of iam"),
         (["--stack", "my_stack"], "--stack 'my_stack' is not possible"),
         (["--requirements", "nowhere.txt"], "there is no file nowhere.txt"),
+        (["--endpoint-url", "localhost:4566"], "must begin with http:// or https://"),
         (["--region", "mars-1"], "no Lambda in a region 'mars-1'"),
         (["--region", "eu-wset-1"], "did you mean one of eu-west-1"),
         (["--profile", "nobody"], "there is no AWS profile 'nobody'; known are: none"),
@@ -238,6 +239,18 @@ def test_what_cloudformation_says_of_a_failure_has_a_remedy(reason, remedy):
 def test_what_aws_answers_is_told_with_what_to_do(code, said):
     error = ClientError({"Error": {"Code": code, "Message": "what AWS said"}}, "CreateStack")
     assert said in session.explain(error)
+
+
+def test_a_zip_that_cannot_be_written(command, tmp_path):
+    said = command("package", "--output", tmp_path / "nowhere" / "a.zip", code=2)
+    assert "a.zip cannot be written" in said
+
+
+def test_requirements_that_are_no_text(command, tmp_path):
+    (tmp_path / "requirements.txt").write_bytes(b"\xff\xfe")
+    files = ["--requirements", tmp_path / "requirements.txt"]
+    said = command("package", "--output", tmp_path / "a.zip", *files, code=2)
+    assert "requirements.txt cannot be read" in said
 
 
 @pytest.mark.parametrize("missing", ["typer", "botocore", "packaging"])

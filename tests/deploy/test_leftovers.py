@@ -71,6 +71,7 @@ def test_more_objects_than_fit_into_one_request(place, aws, command, monkeypatch
 def test_what_is_no_duration(no_aws, command):
     said = command("clean", "--older-than", "yesterday", code=2)
     assert "a number and a unit, as 90m, 6h or 2d, not 'yesterday'" in said
+    assert "longer than AWS exists" in command("clean", "--older-than", "999999999999d", code=2)
 
 
 @pytest.mark.parametrize(
