@@ -16,7 +16,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from lambdamr.deploy import bucket, deployment, package as packages, stack
+from lambdamr.deploy import bucket, deployment, engines, image as images, package as packages, stack
 from lambdamr.deploy.session import Session, in_our_words
 from lambdamr.deploy.settings import HERE, Settings
 from lambdamr.errors import InputError, LambdamrError
@@ -42,6 +42,19 @@ Requirements = Annotated[
 ]
 Python = Annotated[str | None, typer.Option(help=f"Python of the functions; default: {HERE}.")]
 Architecture = Annotated[str | None, typer.Option(help="x86_64 or arm64.")]
+Root = Annotated[
+    str | None,
+    typer.Option(metavar="VERSION", help="ROOT's version on PyPI; '' is none; default: as here."),
+]
+Header = Annotated[
+    list[Path] | None, typer.Option(help="File or folder that ROOT's C++ includes; repeatable.")
+]
+Base = Annotated[
+    str | None, typer.Option(help="Image of Debian or Ubuntu to begin with; default: Python's own.")
+]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", help="docker, podman or buildah; default: what works.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -257,6 +270,33 @@ def package(
         _out.print(f"{output}: {_bytes(made.size)}, {_bytes(made.unpacked)} unpacked")
 
 
+image_app = typer.Typer(help="The container image of the functions.", no_args_is_help=True)
+app.add_typer(image_app, name="image")
+
+
+@image_app.command("build")
+def image_build(
+    root: Root = None,
+    requirements: Requirements = None,
+    header: Header = None,
+    base: Base = None,
+    python: Python = None,
+    architecture: Architecture = None,
+    engine: EngineName = None,
+) -> None:
+    """Build the image, and print its name; it is tagged by what is in it."""
+    with _errors():
+        recipe = _recipe(root, requirements, header, base, python, architecture)
+        with _watching() as watcher:
+            watcher.step(_building(recipe))
+            built = images.build(recipe, engines.find(engine))
+        if not built.built:
+            _err.print("- it is here already", markup=False)
+        elif built.size is not None:
+            _err.print(f"- {_bytes(built.size)} unpacked", markup=False)
+        _out.print(built.reference, markup=False)
+
+
 @app.command()
 def template() -> None:
     """Print the CloudFormation template."""
@@ -312,6 +352,32 @@ def _bucket_of(session: Session, name: str) -> str:
             "or say the right --stack or --region"
         )
     return found.outputs["BucketName"]
+
+
+def _recipe(
+    root: str | None,
+    requirements: Path | None,
+    headers: list[Path] | None,
+    base: str | None,
+    python: str | None,
+    architecture: str | None,
+) -> images.Recipe:
+    settings = Settings(python=python or HERE, architecture=architecture or "x86_64")
+    if requirements is not None and not requirements.is_file():
+        raise InputError(f"--requirements: there is no file {requirements}")
+    return images.Recipe(
+        python=settings.python,
+        architecture=settings.architecture,
+        root=images.root_here() if root is None else root,
+        base=base or "",
+        requirements=requirements,
+        headers=tuple(headers or ()),
+    )
+
+
+def _building(recipe: images.Recipe) -> str:
+    kind = f"ROOT {recipe.root}" if recipe.root else "plain Python"
+    return f"building the image: {kind}, Python {recipe.python} on {recipe.architecture}"
 
 
 def _numbers(words: list[str], said: bool) -> tuple[int, ...] | None:

@@ -20,7 +20,13 @@ _MACHINE = {"x86_64": "x86_64", "arm64": "aarch64"}
 
 
 def install(
-    requirements: Path | Sequence[str], target: Path, *, python: str, architecture: str
+    requirements: Path | Sequence[str],
+    target: Path,
+    *,
+    python: str,
+    architecture: str,
+    also: Sequence[str] = (),
+    glibc: int | None = None,
 ) -> tuple[str, ...]:
     """Install them, and what they require, as Lambda needs them.
 
@@ -29,6 +35,8 @@ def install(
         target: an empty folder.
         python: minor version of the functions.
         architecture: ``"x86_64"`` or ``"arm64"``.
+        also: further requirements.
+        glibc: minor version (2.x) of the C library there; default: that of Lambda's own Python.
 
     Returns:
         What is there now, as ``name==version``, sorted.
@@ -53,7 +61,10 @@ def install(
         source = str(requirements)
     else:
         wanted, source = list(requirements), "requirements of the stack"
-    options = [f"--platform={tag}" for tag in _platforms(python, _MACHINE[architecture])]
+    wanted += also
+    # Lambda's Python 3.11 runs on Amazon Linux 2 (glibc 2.26), later ones on 2023 (glibc 2.34).
+    glibc = glibc or (26 if python == "3.11" else 34)
+    options = [f"--platform={tag}" for tag in _platforms(glibc, _MACHINE[architecture])]
     while wanted:
         _pip([*options, f"--python-version={python}", f"--target={target}", *wanted], source)
         wanted = _missing(target, there)
@@ -84,10 +95,8 @@ def _pip(arguments: Sequence[str], source: str) -> None:
         )
 
 
-def _platforms(python: str, machine: str) -> list[str]:
-    # Lambda's Python 3.11 runs on Amazon Linux 2 (glibc 2.26), later ones on 2023 (glibc 2.34).
-    newest = 26 if python == "3.11" else 34
-    tags = [f"manylinux_2_{minor}_{machine}" for minor in range(newest, 16, -1)]
+def _platforms(glibc: int, machine: str) -> list[str]:
+    tags = [f"manylinux_2_{minor}_{machine}" for minor in range(glibc, 16, -1)]
     older = ["manylinux2010_x86_64", "manylinux1_x86_64"] if machine == "x86_64" else []
     return [*tags, f"manylinux2014_{machine}", *older]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from PyRDF import results
+from PyRDF import precompiled, results
 from PyRDF.cpp import helpers
 from PyRDF.operations import Operation, model_of
 
@@ -30,12 +30,15 @@ class Graph:
         """Compile all that it needs, and run nothing."""
         import ROOT
 
-        helpers().Jit(ROOT.RDF.AsRNode(self.frame))
+        frame = ROOT.RDF.AsRNode(self.frame)
+        with precompiled.optimised():
+            helpers().Jit(frame)
 
     def run(self) -> list[Any]:
         """Run it, and take the value of each action."""
         import ROOT
 
+        self.compile()
         ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(self.frame))
         return [results.take(operation, promise) for operation, promise in self.actions]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PyRDF import codec
+from PyRDF import codec, precompiled
 from PyRDF.errors import InputError
 
 Role = Literal["header", "library", "file"]
@@ -124,7 +124,9 @@ def declare(code: str, what: str, content: bytes | None = None) -> None:
     import ROOT
 
     guard = "PYRDF_" + hashlib.blake2b(content or code.encode(), digest_size=12).hexdigest()
-    if not ROOT.gInterpreter.Declare(f"#ifndef {guard}\n#define {guard}\n{code}\n#endif"):
+    with precompiled.optimised():
+        done = ROOT.gInterpreter.Declare(f"#ifndef {guard}\n#define {guard}\n{code}\n#endif")
+    if not done:
         raise RuntimeError(
             f"{what} does not compile; what the compiler said is above, or in the log"
         )

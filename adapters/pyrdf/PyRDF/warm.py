@@ -10,6 +10,18 @@ import tempfile
 from pathlib import Path
 
 
+def start() -> None:
+    """Start ROOT and its interpreter, and load what was compiled before."""
+    import ROOT
+
+    from PyRDF import cpp, precompiled, worker  # noqa: F401  # jobs need the last
+
+    ROOT.gROOT.SetBatch(True)
+    precompiled.lower()
+    precompiled.load()
+    cpp.helpers()
+
+
 def warm_up() -> None:
     """Import ROOT, and run a small graph over a tree of the usual columns; leaves no threads."""
     import ROOT

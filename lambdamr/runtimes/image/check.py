@@ -1,0 +1,77 @@
+"""Says in one line what is wrong with an image, while it is being built.
+
+python check.py base: of the base. python check.py image: of what became of it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+# In a process of its own: ROOT prints from C++, and may crash.
+_HANDLER = "import worker; assert callable(worker.handler), 'worker.handler cannot be called'"
+_GRAPH = "from PyRDF import warm; warm.start(); warm.warm_up()"
+
+
+def fail(message: str) -> NoReturn:
+    """End the build."""
+    sys.exit(f"error: {message}")
+
+
+def check_python(wanted: str) -> None:
+    """The base has to have the Python of those who start jobs."""
+    here = "{}.{}".format(*sys.version_info)
+    if here != wanted:
+        fail(f"the base has Python {here}, and the image is to be of {wanted}: name another --base")
+
+
+def check_handler() -> None:
+    """What Lambda calls is there."""
+    if said := _said(_HANDLER):
+        fail(f"there is no handler in the image: {said[-1]}")
+
+
+def check_headers() -> None:
+    """What the interpreter of ROOT reads, silently or not."""
+    c = any(Path("/usr/include", folder, "stdlib.h").exists() for folder in ("", "include"))
+    if not c or not list(Path("/usr/include/c++").glob("*/vector")):
+        fail(
+            "the C and C++ headers are missing, without which ROOT's interpreter goes wrong: the "
+            "base has to have libc6-dev and libstdc++-dev (g++ brings both)"
+        )
+
+
+def check_interpreter() -> None:
+    """It compiles a graph, and prints nothing."""
+    if said := _said(_GRAPH):
+        fail(f"ROOT's interpreter does not work in the image: {' | '.join(said)[:1000]}")
+
+
+def _said(code: str) -> list[str]:
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    lines = [line for line in run.stdout.splitlines() if line.strip()]
+    if run.returncode and not lines:
+        lines = [f"it ended with status {run.returncode}"]
+    return lines
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "base":
+        check_python(os.environ["PYTHON"])
+    else:
+        if os.environ["ROOT"]:
+            check_headers()
+        check_handler()
+        if os.environ["ROOT"]:
+            check_interpreter()
