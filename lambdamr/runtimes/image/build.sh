@@ -18,8 +18,15 @@ export PYTHONPATH=/opt/worker HOME=/tmp OPENBLAS_NUM_THREADS=1
 if [ -n "$ROOT" ]; then
     python3 trim.py root
     python3 -m PyRDF.precompiled
+    c++ -xc++ -E -v /dev/null >/opt/worker/headers 2>&1
 fi
 python3 trim.py system
+if [ -n "$ROOT" ]; then
+    # When it starts, ROOT's interpreter asks the compiler where its headers are, and no more.
+    printf '#!/bin/sh\nexec cat /opt/worker/headers >&2\n' >/usr/local/bin/c++
+    chmod 755 /usr/local/bin/c++
+    ln -sf c++ /usr/local/bin/g++
+fi
 python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/worker >/dev/null || true # templates of tools
 python3 check.py image # it leaves bytecode and ROOT's index of modules behind
 chmod -R a+rX /opt/worker

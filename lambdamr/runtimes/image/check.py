@@ -70,8 +70,9 @@ if __name__ == "__main__":
     if sys.argv[1] == "base":
         check_python(os.environ["PYTHON"])
     else:
+        if not Path("/opt/worker/worker.py").exists():
+            fail("there is no handler in the image: /opt/worker/worker.py is missing")
         if os.environ["ROOT"]:
             check_headers()
-        check_handler()
-        if os.environ["ROOT"]:
             check_interpreter()
+        check_handler()

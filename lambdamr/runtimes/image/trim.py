@@ -40,7 +40,7 @@ PACKAGES = re.compile(
     re.VERBOSE,
 )
 RUBBISH = """
-    /boot /media /mnt /srv /usr/games /usr/src /var/cache /var/lib/apt /var/lib/dpkg/info /var/log
+    /boot /etc/apt /media /mnt /srv /usr/games /usr/src /var/cache /var/lib/apt /var/lib/dpkg/info /var/log
     /usr/share/bash-completion /usr/share/bug /usr/share/doc /usr/share/gcc /usr/share/gdb
     /usr/share/info /usr/share/lintian /usr/share/locale /usr/share/man /usr/share/perl5
     /usr/share/python-wheels
@@ -99,7 +99,7 @@ def trim_system() -> None:
             )
             for line in listed.stdout.splitlines():
                 path = Path(line)
-                if path.is_symlink() or path.is_file():
+                if os.path.lexists(path) and not path.is_dir():  # /bin is a link to a folder
                     path.unlink()
     for path in map(Path, RUBBISH.split()):
         shutil.rmtree(path, ignore_errors=True)

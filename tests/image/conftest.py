@@ -1,0 +1,55 @@
+"""Builds the image with ROOT once, from a base that needs no registry, and says where it lies."""
+
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+for folder in (
+    Path(__file__).parent,
+    *map(Path(__file__).parents[2].joinpath, ("tests/aws", "examples/dimuon")),
+):
+    sys.path.insert(0, str(folder))
+
+from building import BASE, HERE, build_image, mounted  # noqa: E402  # from next door
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # ROOT's wheel says that it is young
+    import ROOT
+
+    ROOT.gROOT.SetBatch(True)
+
+
+@pytest.fixture(scope="session")
+def _storage(tmp_path_factory):
+    """Of buildah, for these tests alone; without root's own settings."""
+    assert os.getuid() == 0, "needs root: to mount, and to change the root folder"
+    folder = tmp_path_factory.mktemp("storage")
+    lines = ("[storage]", 'driver = "vfs"', f'graphroot = "{folder}/g"', f'runroot = "{folder}/r"')
+    (folder / "storage.conf").write_text("\n".join(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONTAINERS_STORAGE_CONF", str(folder / "storage.conf"))
+        patch.setenv("BUILDAH_ISOLATION", "chroot")
+        yield
+    shutil.rmtree(folder, ignore_errors=True)  # pytest would keep three of them, of 2 GB
+
+
+@pytest.fixture(scope="session")
+def base(_storage):
+    """Debian 12 and its Python 3.11."""
+    subprocess.run([HERE / "image-base", BASE], check=True)
+
+
+@pytest.fixture(scope="session")
+def image(base):
+    """The image with ROOT: its name, and where its files can be seen."""
+    done = build_image()
+    assert done.returncode == 0, done.stderr
+    name = done.stdout.strip()
+    with mounted(name) as root:
+        yield SimpleNamespace(name=name, root=root)

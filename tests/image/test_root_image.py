@@ -1,0 +1,213 @@
+"""The image with ROOT, built for real, started as Lambda starts it."""
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import analysis  # from the examples
+import PyRDF
+import pytest
+import ROOT
+import stack  # from the tests of aws
+from building import ROOT_OF_PROJECT, build_image, buildah, in_image
+from emulator import emulator, free_port, wait_for_port
+from gateway import Gateway
+from generate import generate
+
+import lambdamr
+
+pytestmark = pytest.mark.timeout(600)
+BUCKET, FUNCTION = "lambdamr-image", "lambdamr-image-1769"
+ARCH = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "000000000000",
+    "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
+    "AWS_DEFAULT_REGION": stack.REGION,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@contextlib.contextmanager
+def started(image, seen, folder, **variables):
+    """The URL of the image's handler, behind AWS's runtime interface emulator."""
+    shutil.copy(
+        Path(os.environ["LAMBDAMR_TEST_RIE"]) / f"aws-lambda-rie-{ARCH}", seen / "aws-lambda-rie"
+    )
+    config = json.loads(buildah("inspect", "--type=image", image.name))["OCIv1"]["config"]
+    port, api = free_port(), free_port()
+    command = [str(seen / "aws-lambda-rie")]
+    command += ["--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
+    command += ["--runtime-api-address", f"127.0.0.1:{api}"]
+    command += [*config["Entrypoint"], *config["Cmd"]]
+    variables = {
+        **CREDENTIALS,
+        "AWS_REGION": stack.REGION,
+        "AWS_LAMBDA_FUNCTION_NAME": FUNCTION,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": "300",
+        **variables,
+    }
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(
+            in_image(image, seen, *command, **variables),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_for_port(port, process, folder / "log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """A folder that the image sees under the same name."""
+    folder = Path(tempfile.mkdtemp(prefix="lambdamr-seen-", dir="/tmp"))
+    folder.chmod(0o755)
+    generate(10_000, [folder / "events.root"])
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def executor(image, seen, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("emulator")
+    with pytest.MonkeyPatch.context() as patch, Gateway() as gateway:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        with emulator(folder) as gateway.upstream:
+            stack.create_bucket(gateway.url, BUCKET)
+            variables = {"AWS_ENDPOINT_URL": gateway.url, "LAMBDAMR_BUCKET": BUCKET}
+            with started(image, seen, folder, **variables) as url:
+                gateway.free[FUNCTION] = ["1"]  # one invocation at a time
+                gateway.elsewhere[FUNCTION] = url
+                yield lambdamr.LambdaExecutor(
+                    functions=[FUNCTION], bucket=BUCKET, endpoint_url=gateway.url, concurrency=1
+                )
+
+
+def test_the_dimuon_spectrum_has_the_bits_of_plain_root(executor, seen):
+    path = str(seen / "events.root")
+    want, wanted_report = analysis.book(ROOT.RDataFrame("Events", path))
+    for npartitions in (1, 3):  # cold, then warm
+        frame = PyRDF.RDataFrame("Events", path, executor=executor, npartitions=npartitions)
+        got, report = analysis.book(frame)
+        assert contents(got) == contents(want)
+        assert [(cut.GetName(), cut.GetPass()) for cut in report.GetValue()] == [
+            (cut.GetName(), cut.GetPass()) for cut in wanted_report.GetValue()
+        ]
+    assert want.GetEntries() > 4000
+
+
+def contents(histogram):
+    value = histogram.GetValue()
+    bins = [value.GetBinContent(i) for i in range(value.GetNcells())]
+    return bins, value.GetEntries(), value.GetMean(), value.GetStdDev()
+
+
+def test_code_and_headers_of_the_user_compile_there(executor):
+    PyRDF.DistributeCppCode("int three_of_an_image() { return 3; }")
+    frame = PyRDF.RDataFrame(100, executor=executor, npartitions=2)
+    assert frame.Define("x", "three_of_an_image()").Sum("x").GetValue() == 300
+
+
+def test_it_is_not_root_and_writes_to_tmp_only(executor):
+    def look(_):
+        import os
+        import tempfile
+
+        refused = []
+        for folder in ("/", "/opt/worker", "/usr", "/var", "/home", "/dev"):
+            try:
+                with open(f"{folder}/lambdamr-was-here", "w"):
+                    pass
+            except OSError as error:
+                refused.append((folder, error.errno))
+        with tempfile.TemporaryFile() as file:
+            file.write(b"x")
+        return [(os.getuid(), os.getgid(), os.getgroups(), len(refused), tempfile.gettempdir())]
+
+    [(user, group, groups, refused, temporary)] = lambdamr.map_reduce(
+        look, list.__add__, [1], executor=executor
+    )
+    assert user != 0
+    assert group != 0
+    assert 0 not in groups
+    assert refused == 6
+    assert temporary.startswith("/tmp")
+
+
+def test_nothing_is_in_it_that_a_worker_does_not_need(image):
+    """And nothing of the machine that built it."""
+    words = "apt apt-get gcc cc cpp ld as make perl pip pip3 cc1 cc1plus collect2 mount su"
+    found = [str(path) for path in image.root.rglob("*") if path.name in words.split()]
+    assert found == []
+    for pattern in ("opt/worker/**/tests", "**/*.a", "**/pip.conf", "**/.cache", "**/*.deb"):
+        assert list(image.root.glob(pattern)) == [], pattern
+    assert not (image.root / "etc/apt").exists() or not any((image.root / "etc/apt").iterdir())
+    assert not any((image.root / "tmp").iterdir())
+    unpacked = sum(p.lstat().st_size for p in image.root.rglob("*") if not p.is_dir())
+    assert unpacked < 620e6  # 560 MB, 2026-11; 1,050 MB before trimming
+    inspected = buildah("inspect", "--type=image", image.name)
+    for name, value in os.environ.items():
+        if name.startswith("PIP_") and "://" in value:
+            assert value not in inspected
+
+
+def test_what_it_says_is_what_it_is(image):
+    config = json.loads(buildah("inspect", "--type=image", image.name))["OCIv1"]["config"]
+    assert config["User"] == "65534:65534"
+    assert config["Entrypoint"] == ["python3", "-P", "-m", "awslambdaric"]
+    assert config["Cmd"] == ["worker.handler"]
+    assert build_image().stdout.strip() == image.name  # and is not built a second time
+
+
+def check(image, seen):
+    """What the check at the end of a build says."""
+    shutil.copy(ROOT_OF_PROJECT / "lambdamr/runtimes/image/check.py", seen)
+    command = ["python3", "-P", str(seen / "check.py"), "image"]
+    command = in_image(image, seen, *command, PYTHON="3.11", ROOT="6")
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("/usr/include/c++", "error: the C and C++ headers are missing"),
+        ("/usr/include", "error: the C and C++ headers are missing"),
+        ("/opt/worker/lambdamr", "error: there is no handler in the image"),
+    ],
+)
+def test_a_build_says_in_one_line_what_is_missing(image, seen, folder, said):
+    with hidden(image.root / folder[1:]):
+        done = check(image, seen)
+    assert done.returncode == 1
+    assert done.stderr.startswith(said)
+    assert len(done.stderr.splitlines()) == 1
+
+
+@contextlib.contextmanager
+def hidden(path):
+    away = path.with_name(path.name + "-hidden")
+    path.rename(away)
+    try:
+        yield
+    finally:
+        away.rename(path)
+
+
+def test_a_base_with_another_python_is_refused(base):
+    done = build_image("--root", "", "--python", "3.12")
+    assert done.returncode == 2
+    assert "error: the base has Python 3.11, and the image is to be of 3.12" in done.stderr
+    assert "Traceback" not in done.stderr
