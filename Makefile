@@ -16,7 +16,7 @@ SOURCES := pyproject.toml README.md LICENSE CHANGELOG.md Makefile \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one .venv get in each other's way
-.PHONY: help demo test test-pyrdf lint lint-aws format types bench docs wheel clean
+.PHONY: help demo test test-pyrdf image image-test image-push lint lint-aws format types bench docs wheel clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -36,12 +36,24 @@ ifdef ARGS
 	$(PYTEST) $(ARGS)
 else
 	$(PYTEST) -n 3 --dist loadfile $(WAITING)
-	$(PYTEST) $(addprefix --ignore=,$(WAITING))
+	$(PYTEST) $(addprefix --ignore=,$(WAITING) image)
 	$(MAKE) test-pyrdf
 endif
 
 test-pyrdf: $(VENV)/.group-test-pyrdf $(VENV)/.installed $(VENV)/.pyrdf ## test the adapter to ROOT
 	cd adapters/pyrdf/tests && $(RUN) -P -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadfile)
+
+# Only `make image-test` runs these: they build the image, as root, on a Linux with debootstrap and buildah.
+image-test: $(VENV)/.group-test-pyrdf $(VENV)/.rie/.unpacked $(VENV)/.installed $(VENV)/.pyrdf ## build the image with ROOT, and run it as Lambda does; needs root
+	@for tool in debootstrap buildah unshare; do command -v $$tool >/dev/null \
+	  || { echo "error: $$tool is missing; on Debian and Ubuntu: apt-get install debootstrap buildah" >&2; exit 1; }; done
+	$(PYTEST) image $(ARGS)
+
+image: $(VENV)/.group-image $(VENV)/.installed $(VENV)/.pyrdf ## build the image with ROOT for the functions; ARGS="--requirements ..."
+	$(VENV)/bin/lambdamr image build $(ARGS)
+
+image-push: $(VENV)/.group-image $(VENV)/.installed $(VENV)/.pyrdf ## build it, and push it to the repository of the stack
+	$(VENV)/bin/lambdamr image push $(ARGS)
 
 lint: $(VENV)/.group-lint lint-aws ## style, format, who may import whom, and the AWS template
 	$(RUN) -m ruff check

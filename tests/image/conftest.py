@@ -27,22 +27,25 @@ with warnings.catch_warnings():
 
 @pytest.fixture(scope="session")
 def _storage(tmp_path_factory):
-    """Of buildah, for these tests alone; without root's own settings."""
+    """Of buildah, for these tests alone; `LAMBDAMR_TEST_STORAGE` is a folder of it that stays."""
     assert os.getuid() == 0, "needs root: to mount, and to change the root folder"
-    folder = tmp_path_factory.mktemp("storage")
+    kept = os.environ.get("LAMBDAMR_TEST_STORAGE")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("storage")
     lines = ("[storage]", 'driver = "vfs"', f'graphroot = "{folder}/g"', f'runroot = "{folder}/r"')
     (folder / "storage.conf").write_text("\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONTAINERS_STORAGE_CONF", str(folder / "storage.conf"))
         patch.setenv("BUILDAH_ISOLATION", "chroot")
         yield
-    shutil.rmtree(folder, ignore_errors=True)  # pytest would keep three of them, of 2 GB
+    if not kept:
+        shutil.rmtree(folder)  # pytest would keep three of them, of 2 GB
 
 
 @pytest.fixture(scope="session")
 def base(_storage):
     """Debian 12 and its Python 3.11."""
-    subprocess.run([HERE / "image-base", BASE], check=True)
+    if subprocess.run(["buildah", "inspect", BASE], capture_output=True).returncode:
+        subprocess.run([HERE / "image-base", BASE], check=True)
 
 
 @pytest.fixture(scope="session")
