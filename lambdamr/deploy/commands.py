@@ -71,6 +71,13 @@ def deploy(
         ),
     ] = None,
     requirements: Requirements = None,
+    image: Annotated[
+        bool, typer.Option("--image", help="Build an image with ROOT, push it, and deploy it.")
+    ] = False,
+    root: Root = None,
+    header: Header = None,
+    base: Base = None,
+    engine: EngineName = None,
     image_uri: Annotated[
         str | None, typer.Option(help="Image in ECR in place of a zip; '' is a zip again.")
     ] = None,
@@ -111,6 +118,18 @@ def deploy(
         }
         options = {key: value for key, value in given.items() if value is not None}
         session = _session(region, profile, endpoint_url)
+        if image:
+            if dry_run or image_uri is not None:
+                raise InputError("--image goes neither with --dry-run nor with --image-uri")
+            recipe = _recipe(root, requirements, header, base, python, architecture)
+            requirements = None  # they are in the image
+            with _watching() as watcher:
+                options["image_uri"] = deployment.push(
+                    session, name, options, recipe, engines.find(engine), watcher=watcher
+                )
+            options["repository"] = True
+        elif root or header or base or engine:
+            raise InputError("--root, --header, --base and --engine are for --image")
         if dry_run:
             with _watching() as watcher:
                 plan = deployment.plan(
@@ -295,6 +314,32 @@ def image_build(
         elif built.size is not None:
             _err.print(f"- {_bytes(built.size)} unpacked", markup=False)
         _out.print(built.reference, markup=False)
+
+
+@image_app.command("push")
+def image_push(
+    name: StackName = STACK,
+    root: Root = None,
+    requirements: Requirements = None,
+    header: Header = None,
+    base: Base = None,
+    python: Python = None,
+    architecture: Architecture = None,
+    engine: EngineName = None,
+    region: Region = None,
+    profile: Profile = None,
+    endpoint_url: Endpoint = None,
+) -> None:
+    """Build the image, push it to the stack's repository, and print its URI."""
+    with _errors():
+        recipe = _recipe(root, requirements, header, base, python, architecture)
+        session = _session(region, profile, endpoint_url)
+        options = {"python": recipe.python, "architecture": recipe.architecture}
+        with _watching() as watcher:
+            uri = deployment.push(
+                session, name, options, recipe, engines.find(engine), watcher=watcher
+            )
+        _out.print(uri, markup=False)
 
 
 @app.command()

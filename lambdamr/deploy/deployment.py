@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lambdamr.deploy import bucket, package as packages, stack as stacks
-from lambdamr.deploy.session import Session
+from botocore.exceptions import ClientError
+
+from lambdamr.deploy import bucket, image as images, package as packages, stack as stacks
+from lambdamr.deploy.engines import Engine
+from lambdamr.deploy.session import Session, code_of
 from lambdamr.deploy.settings import Settings, check_stack_name
 from lambdamr.deploy.stack import Stack
 from lambdamr.errors import DeployError, InputError
@@ -111,6 +115,67 @@ def deploy(
     if package is not None:
         bucket.prune(session, found.outputs["BucketName"], package.key)
     return Deployed(changed or found, settings, changed=fresh or changed is not None)
+
+
+def push(
+    session: Session,
+    name: str,
+    options: dict[str, Any],
+    recipe: images.Recipe,
+    engine: Engine,
+    *,
+    watcher: Watcher | None = None,
+) -> str:
+    """Build an image, and push it to the stack's repository, which is made if it is not there.
+
+    Args:
+        name: of the stack; it is made, without functions, if there is none.
+        options: of `Settings`, for a stack that is made.
+        recipe: what the image is to be.
+
+    Returns:
+        Its URI, for ``image_uri``.
+
+    Raises:
+        InputError: the image cannot be built.
+        DeployError: AWS, or the registry, refused; says what and why.
+    """
+    watcher = watcher or Watcher()
+    check_stack_name(name)
+    Settings(**options)
+    kind = f"ROOT {recipe.root}" if recipe.root else "plain Python"
+    watcher.step(f"building the image: {kind}, Python {recipe.python} on {recipe.architecture}")
+    image = images.build(recipe, engine)
+    found = stacks.find(session, name)
+    settings = replace(_merged(found, {} if found else options), repository=True)
+    if found is not None and found.is_empty:
+        stacks.delete(session, found, watcher.event)
+        found = None
+    if found is None:
+        watcher.step(f"making the stack {name} in {session.region}")
+        empty = replace(settings, code_key="", image_uri="")
+        found = stacks.create(session, name, empty.parameters(), watcher.event)
+    elif "RepositoryUri" not in found.outputs:
+        watcher.step("making the repository")
+        found = stacks.update(session, found, settings.parameters(), watcher.event) or found
+    repository = found.outputs["RepositoryUri"]
+    uri = f"{repository}:{image.tag}"
+    if not _is_there(session, repository.partition("/")[2], image.tag):
+        watcher.step(f"pushing {image.reference}")
+        answer = session.ecr.get_authorization_token()["authorizationData"][0]
+        token = base64.b64decode(answer["authorizationToken"]).decode()
+        engine.push(image.reference, uri, token.partition(":")[2])
+    return uri
+
+
+def _is_there(session: Session, repository: str, tag: str) -> bool:
+    try:
+        session.ecr.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
+    except ClientError as error:
+        if code_of(error) == "ImageNotFoundException":
+            return False
+        raise
+    return True
 
 
 def plan(

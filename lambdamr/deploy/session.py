@@ -17,6 +17,7 @@ from lambdamr.runtimes import failures
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
+    from types_boto3_ecr import ECRClient
     from types_boto3_lambda import LambdaClient
     from types_boto3_logs import CloudWatchLogsClient
     from types_boto3_s3 import S3Client
@@ -72,6 +73,11 @@ class Session:
     def cloudformation(self) -> CloudFormationClient:
         """Of the stack."""
         return cast("CloudFormationClient", self._client("cloudformation"))
+
+    @cached_property
+    def ecr(self) -> ECRClient:
+        """Of the repository for images."""
+        return cast("ECRClient", self._client("ecr"))
 
     @cached_property
     def functions(self) -> LambdaClient:

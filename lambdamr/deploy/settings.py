@@ -50,6 +50,7 @@ class Settings:
         requirements: what the zip holds besides lambdamr, as ``name==version``.
         code_key: key of the zip in the bucket; "" while there is none.
         image_uri: an image in place of the zip; "" is none.
+        repository: whether the stack has a repository for images.
         version: of lambdamr in the functions.
 
     Raises:
@@ -68,6 +69,7 @@ class Settings:
     requirements: tuple[str, ...] = ()
     code_key: str = ""
     image_uri: str = ""
+    repository: bool = False
     version: str = __version__
 
     def __post_init__(self) -> None:
@@ -112,6 +114,7 @@ class Settings:
             requirements=_words(parameters["Requirements"]),
             code_key=parameters["CodeKey"],
             image_uri=parameters["ImageUri"],
+            repository=parameters.get("Repository") == "true",
         )
 
     def parameters(self) -> dict[str, str]:
@@ -129,6 +132,7 @@ class Settings:
             "LogDays": str(self.log_days),
             "Policies": ",".join(self.policies),
             "PythonVersion": self.python,
+            "Repository": "true" if self.repository else "false",
             "Requirements": ",".join(self.requirements),
             "Secrets": ",".join(self.secrets),
             "Timeout": str(self.timeout),
