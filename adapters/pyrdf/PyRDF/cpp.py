@@ -12,6 +12,7 @@ _CODE = r"""
 #include <ROOT/RDF/RMergeableValue.hxx>
 #include <ROOT/RResultPtr.hxx>
 #include <TH1.h>
+#include <TRandom.h>
 
 namespace PyRDF {
 using namespace ROOT::Detail::RDF;
@@ -73,6 +74,8 @@ struct Node : ROOT::RDF::RNode {
    static void Jit(ROOT::RDF::RNode &node) { (node.*&Node::GetLoopManager)()->Jit(); }
 };
 inline void Jit(ROOT::RDF::RNode node) { Node::Jit(node); }
+
+inline void Seed(unsigned seed) { gRandom->SetSeed(seed); }
 
 // An axis without limits depends on the order in which all entries come, so the fills are kept,
 // and made again when all of them are together.

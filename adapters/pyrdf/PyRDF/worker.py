@@ -19,6 +19,7 @@ from typing import Any
 
 from lambdamr.wire import Buffer, decode, encode
 from PyRDF import codec, isolation
+from PyRDF.cpp import helpers
 from PyRDF.errors import RangeCrashedError, RangeError, reason
 from PyRDF.graph import Graph, book
 from PyRDF.operations import Operation
@@ -70,9 +71,7 @@ class GraphMapper:
                 piece = source.slice(part)
 
         def answer() -> list[Buffer]:
-            import ROOT
-
-            ROOT.gRandom.SetSeed(_FIRST_SEED + part.number)
+            helpers().Seed(_FIRST_SEED + part.number)
             try:
                 return encode(self._run(compiled.plan, compiled.graph, part, piece))
             except RangeError as error:
@@ -145,6 +144,7 @@ def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
 
 def _compile(plan: Plan) -> Graph | None:
     """Run the graph over nothing, so that all of it is compiled; then book a fresh one."""
+    helpers().Seed(_FIRST_SEED)  # or each child compiles the call
     with tempfile.TemporaryDirectory(prefix="pyrdf-") as folder:
         operations = tuple(_elsewhere(operation, Path(folder)) for operation in plan.operations)
         frame = plan.source.open(plan.source.nothing())
