@@ -43,9 +43,9 @@ class LocalExecutor:
 
     Args:
         workers: how many; default the CPUs that this process may use.
-        memory: bytes of resident memory a worker may use (what it shares with the template
-            counts); a task that needs more is killed and tried again with the next of
-            ``memory``, if several are given. Default no limit. Linux only.
+        memory: bytes of resident memory a worker, or a process that it starts, may use (what it
+            shares with the template counts); a task that needs more is killed and tried again
+            with the next of ``memory``, if several are given. Default no limit. Linux only.
         preload: names of modules to import once, in the template.
         warm_up: called once, in the template, after that; for what compiles or loads lazily.
             It must leave no threads behind.
@@ -301,12 +301,19 @@ async def _exactly(connection: socket.socket, size: int) -> bytearray:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of resident memory of a process; 0 if it is gone."""
+    """Bytes of resident memory of a process, or of its child that has most; 0 if it is gone.
+
+    The largest, and not the sum: a child that a mapper forked shares its pages with the worker.
+    """
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE
+            used = int(file.read().split()[1]) * _PAGE
     except (OSError, IndexError):
         return 0
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+        for child in file.read().split():
+            used = max(used, _resident(int(child)))
+    return used
 
 
 def _close(crews: list[Crew]) -> None:

@@ -9,6 +9,7 @@ Needs ROOT 6.40. Not related to the package of this name on PyPI.
 
 import importlib
 import importlib.util
+import os
 from typing import TYPE_CHECKING
 
 if importlib.util.find_spec("ROOT") is None:
@@ -17,6 +18,9 @@ if importlib.util.find_spec("ROOT") is None:
         "or activate the environment that has it (conda, CVMFS, thisroot.sh)",
         name="ROOT",
     )
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no threads of numpy: see isolation
 
 if TYPE_CHECKING:
     from PyRDF.backends import local as local

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -113,8 +114,8 @@ def engine(name: str, conf: Mapping[str, Any] | None = None) -> Engine:
 
     Args:
         name: "local", "AWS", "dask" or "spark", in any case.
-        conf: ``npartitions``, arguments of `lambdamr.map_reduce` (retry, timeout, ...), and those
-            of the executor.
+        conf: ``npartitions``, ``report`` (a file, or several: see `lambdamr.Report`), arguments of
+            `lambdamr.map_reduce` (retry, timeout, ...), and those of the executor.
 
     Raises:
         InputError: there is none of this name, or ``conf`` has keys that it does not know.
@@ -129,9 +130,13 @@ def engine(name: str, conf: Mapping[str, Any] | None = None) -> Engine:
     left = dict(conf) if conf else {}
     npartitions = count(left.pop("npartitions", None))
     options = {key: left.pop(key) for key in _JOB if key in left and key not in keys()}
+    if "report" in left:
+        report = left.pop("report")
+        files = [report] if isinstance(report, (str, os.PathLike)) else report
+        options["observers"] = (*options.get("observers", ()), lambdamr.Report(*files))
     spark = [key for key in left if shown == "spark" and key.startswith("spark.")]
     if unknown := set(left) - set(keys()) - set(spark):
-        known = ", ".join(sorted({"npartitions", *_JOB, *keys()}))
+        known = ", ".join(sorted({"npartitions", "report", *_JOB, *keys()}))
         raise InputError(
             f"the configuration of {shown!r} has no {', '.join(map(repr, sorted(unknown)))}; "
             f"known are {known}"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from PyRDF import remote
 from PyRDF.dataset import open_dataset
 from PyRDF.engine import Engine, count
 from PyRDF.errors import InputError, reason
@@ -277,7 +278,11 @@ def _snapshot(
     if not {"treename", "filename"} <= set(given):
         raise InputError("Snapshot needs the name of a tree and a file")
     given["filename"] = str(given["filename"])
-    if "://" not in given["filename"]:
+    if remote.on_network(given["filename"]):
+        raise InputError(
+            f"Snapshot writes local files and objects (s3://bucket/name), not {given['filename']!r}"
+        )
+    if not remote.on_s3(given["filename"]):
         given["filename"] = os.path.abspath(given["filename"])
     options = given.get("options")
     lazy = False

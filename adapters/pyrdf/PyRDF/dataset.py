@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from PyRDF import remote
 from PyRDF.errors import InputError, reason
-from PyRDF.source import Empty, Files, Friend, Sample, Source
+from PyRDF.source import Empty, Files, Friend, Sample, Source, local
 
 _SOURCES = "a number of entries, a TTree or TChain in files, an RNTuple, or an RDatasetSpec"
 
@@ -31,6 +32,8 @@ def open_dataset(arguments: tuple[Any, ...]) -> tuple[Any, Source]:
         _check_tree(first)
     elif isinstance(first, str):
         arguments = _of_paths(arguments)
+        if isinstance(arguments[1], list) and any(map(remote.on_s3, arguments[1])):
+            return _of_objects(*arguments)
     frame = _frame(arguments)
     label = str(ROOT.Internal.RDF.GetDataSourceLabel(ROOT.RDF.AsRNode(frame)))
     if label == "EmptyDS":
@@ -76,7 +79,20 @@ def _of_paths(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         raise InputError(
             f"the files of {name!r} must be a path or a list of them, not {where!r:.60}"
         )
-    return (name, expand([where] if isinstance(where, str) else where), *more)
+    paths = expand([where] if isinstance(where, str) else where)
+    remote.check(paths)
+    return (name, paths, *more)
+
+
+def _of_objects(name: str, paths: list[str], *columns: Any) -> tuple[Any, Files]:
+    """Some files are objects in S3, of which the first is fetched to see what is in it."""
+    import ROOT
+
+    remote.forget()
+    frame = _frame((name, [local(paths[0])], *columns))
+    ntuple = str(ROOT.Internal.RDF.GetDataSourceLabel(ROOT.RDF.AsRNode(frame))) == "RNTupleDS"
+    default = tuple(columns[0]) if columns else ()
+    return frame, Files(ntuple, tuple((name, path) for path in paths), columns=default)
 
 
 def expand(paths: Iterable[str]) -> list[str]:
@@ -85,19 +101,19 @@ def expand(paths: Iterable[str]) -> list[str]:
     Raises:
         InputError: one does not exist, or a glob matches nothing.
     """
+    paths = [str(path).removeprefix("file://") for path in paths]
     found: list[str] = []
-    for path in map(str, paths):
-        path = path.removeprefix("file://")
+    for path in paths:
+        if remote.on_s3(path):
+            remote.version(path)  # or there is none
         if "://" in path:
             found.append(path)
             continue
-        local, _, inside = path.partition(
-            "?"
-        )  # file.root?#tree or ?query=tree, as TChain.Add takes
-        matches = [local] if os.path.exists(local) else sorted(glob.glob(local))
+        file, _, inside = path.partition("?")  # file.root?#tree, as TChain.Add takes
+        matches = [file] if os.path.exists(file) else sorted(glob.glob(file))
         if not matches:
-            what = "file matches" if glob.has_magic(local) else "file"
-            raise InputError(f"there is no {what} {local!r} (looked from {os.getcwd()})")
+            what = "file matches" if glob.has_magic(file) else "file"
+            raise InputError(f"there is no {what} {file!r} (looked from {os.getcwd()})")
         found += [os.path.abspath(match) + (f"?{inside}" if inside else "") for match in matches]
     if not found:
         raise InputError("the list of files is empty")
@@ -193,5 +209,6 @@ def _of_spec(spec: Any) -> tuple[Any, Files]:
             for path in expand([str(pattern)]):
                 datasets.append((str(tree), path))
                 samples.append(Sample(name, metadata))
+    remote.check(path for _, path in datasets)
     source = Files(False, tuple(datasets), friends, tuple(samples), whole=bool(friends))
     return _frame((ROOT.RDF.Experimental.RDatasetSpec(spec),)), source

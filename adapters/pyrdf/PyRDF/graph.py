@@ -56,9 +56,9 @@ def book(frame: Any, operations: Sequence[Operation], number: int, token: str = 
     nodes = {0: frame}
     for operation in operations:
         if operation.name == "Snapshot":
-            path = results.temporary_path(operation.arguments[1], number, token)
+            path, final = results.paths_of_part(operation.arguments[1], number, token)
             arguments = _snapshot_arguments(path, operation.arguments)
-            operation = replace(operation, arguments=arguments)
+            operation = replace(operation, arguments=arguments, final=final)
         node = nodes[operation.number] = _call(nodes[operation.parent], operation)
         if operation.kind:
             graph.actions.append((operation, node))

@@ -10,7 +10,7 @@ from typing import Any
 
 import lambdamr
 from lambdamr import LocalExecutor, MapperError, Partitions
-from PyRDF import codec, results
+from PyRDF import codec, remote, results
 from PyRDF.dataframe import Head, Node, RDataFrame, ResultProxy
 from PyRDF.errors import IncompleteError, InputError, RangeError
 from PyRDF.operations import Operation
@@ -110,6 +110,9 @@ def _mapper(
     digest = hashlib.blake2b(plan, digest_size=16)
     if isinstance(source, Files):
         for _, path in source.datasets:
+            if remote.on_s3(path):
+                digest.update(remote.version(path).encode())
+                continue
             try:
                 status = os.stat(path)
                 digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())

@@ -64,6 +64,7 @@ class Operation:
         arguments, keywords: of the call.
         kind: how its results are collected and merged (`PyRDF.results`); "" for transformations.
         template: the template argument of Take.
+        final: in a worker, where the file of a Snapshot goes when it is whole.
     """
 
     number: int
@@ -73,6 +74,7 @@ class Operation:
     keywords: dict[str, Any] | None = None
     kind: str = ""
     template: str = ""
+    final: str = ""
 
     @property
     def text(self) -> str:

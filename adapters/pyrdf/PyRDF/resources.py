@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PyRDF import codec, precompiled
+from PyRDF import codec, precompiled, remote
 from PyRDF.errors import InputError
 
 Role = Literal["header", "library", "file"]
@@ -64,8 +64,8 @@ class Setup:
         """Make it so in this process.
 
         Args:
-            replaceable: end the process where another session has declared something else in it
-                before: it is a worker, and a fresh one tries again.
+            replaceable: it is a worker: where another session has declared something else in it
+                before, end it, and a fresh one tries again; and go where the files are.
 
         Raises:
             RuntimeError: C++ does not compile, or a library cannot be loaded.
@@ -73,22 +73,35 @@ class Setup:
         if self == Setup() or self.digest in _applied:
             return
         try:
-            self._apply()
+            self._apply(replaceable)
         except RuntimeError:
             if _applied and replaceable:
                 os._exit(1)
             raise
         _applied.add(self.digest)
 
-    def _apply(self) -> None:
+    def enter(self) -> None:
+        """Go where relative paths are those of the notebook: a worker serves several in turn."""
+        place = _places.get(self.digest) if self.resources else _home
+        if place is None or not place.is_dir():
+            os.chdir(_home)
+            place = _home
+            if any(resource.role == "file" for resource in self.resources):
+                place = _place_of_files(self.resources, materialise(self.resources))
+            _places[self.digest] = place
+        os.chdir(place)
+
+    def _apply(self, own: bool) -> None:
         import ROOT
 
         if self.resources:
             folder = materialise(self.resources)
             ROOT.gInterpreter.AddIncludePath(f"-I{folder}")
             ROOT.gSystem.AddDynamicPath(str(folder))
-            if any(resource.role == "file" for resource in self.resources):
-                _go_where_files_are(self.resources, folder)
+            if own:
+                self.enter()
+            elif any(resource.role == "file" for resource in self.resources):
+                os.chdir(_place_of_files(self.resources, folder))
             for resource in self.resources:
                 path = folder / resource.name
                 if resource.role == "header" and resource.include:
@@ -104,6 +117,8 @@ class Setup:
 
 
 _applied: set[str] = set()
+_places: dict[str, Path] = {}  # where relative paths work, by the digest of a setup
+_home = Path.cwd()
 
 
 def _is_library(resource: Resource) -> bool:
@@ -139,10 +154,7 @@ def materialise(resources: Iterable[Resource]) -> Path:
     for resource in resources:
         for part in (resource.name.encode(), resource.data):
             hashed.update(len(part).to_bytes(8, "little") + part)
-    home = Path(tempfile.gettempdir()) / f"pyrdf-{os.getuid()}"
-    home.mkdir(mode=0o700, exist_ok=True)
-    if home.stat().st_uid != os.getuid():
-        raise RuntimeError(f"{home} belongs to somebody else")
+    home = remote.home()
     folder = home / hashed.hexdigest()
     if not folder.exists():
         made = Path(tempfile.mkdtemp(dir=home))
@@ -185,14 +197,14 @@ def _relative(file: Path, root: Path) -> str:
     return str(absolute.relative_to(base))
 
 
-def _go_where_files_are(resources: Iterable[Resource], folder: Path) -> None:
-    """Relative paths work as in the notebook: here if the files are here, else in their folder."""
+def _place_of_files(resources: Iterable[Resource], folder: Path) -> Path:
+    """Where relative paths are those of the notebook: here if the files are, else their folder."""
     for resource in resources:
         if resource.role == "file":
             here = Path(resource.name)
             if not (here.is_file() and here.read_bytes() == resource.data):
-                os.chdir(folder)
-                return
+                return folder
+    return Path.cwd()
 
 
 class Registry:

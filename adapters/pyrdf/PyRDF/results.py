@@ -9,12 +9,13 @@ partitions without entries (not a number).
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from PyRDF import codec
+from PyRDF import codec, remote
 from PyRDF.cpp import helpers
 from PyRDF.operations import Operation, model_of
 
@@ -249,10 +250,13 @@ class _Snapshot:
 
         promise.GetValue()
         temporary = operation.arguments[1]
-        final = final_path(temporary)
         entries = ROOT.RDataFrame(operation.arguments[0], temporary).Count().GetValue()
-        os.replace(temporary, final)
-        return [SnapshotFile(final, int(entries))]
+        if remote.on_s3(operation.final):
+            remote.store(temporary, operation.final)
+            os.unlink(temporary)
+        else:
+            os.replace(temporary, operation.final)
+        return [SnapshotFile(operation.final, int(entries))]
 
     def take_varied(self, results: Any, which: int, key: str) -> Any:
         raise TypeError("a Snapshot has no variations")
@@ -279,19 +283,19 @@ KINDS: dict[str, Kind] = {
 }
 """By `Operation.kind`."""
 
-_PART = ".part-"
 
+def paths_of_part(path: str, number: int, token: str) -> tuple[str, str]:
+    """Where a range writes its part of a Snapshot, and the name of it when it is whole.
 
-def temporary_path(path: str, number: int, token: str) -> str:
-    """Where a range writes its part of a Snapshot: two attempts may write at once."""
+    The first is unique, since two attempts may write at once; the second as in ROOT's own.
+    """
     base, extension = os.path.splitext(path)
-    return f"{base}_{number}{_PART}{token}{extension or '.root'}"
-
-
-def final_path(temporary: str) -> str:
-    """The name of that file when it is whole, as ROOT's distributed Snapshot has it."""
-    base, extension = os.path.splitext(temporary)
-    return base.rpartition(_PART)[0] + extension
+    extension = extension or ".root"
+    final = f"{base}_{number}{extension}"
+    if remote.on_s3(path):
+        name = f"pyrdf-{token}-{final.rpartition('/')[2]}"
+        return os.path.join(tempfile.gettempdir(), name), final
+    return f"{base}_{number}.part-{token}{extension}", final
 
 
 class Variations:

@@ -23,7 +23,8 @@ def use(name: str, conf: Mapping[str, Any] | None = None) -> None:
 
     Args:
         name: "local", "AWS", "dask" or "spark", in any case.
-        conf: ``npartitions`` (a number, also as a string), arguments of `lambdamr.map_reduce`
+        conf: ``npartitions`` (a number, also as a string), ``report`` (the file, or files, of a
+            report of each job, see `lambdamr.Report`), arguments of `lambdamr.map_reduce`
             (retry, timeout, checkpoint, max_cost, progress, observers), and settings of the
             executor, the Dask client or the Spark configuration.
 

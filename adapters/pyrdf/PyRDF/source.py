@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from PyRDF import remote
+
 Position = int | Fraction
 
 
@@ -130,8 +132,8 @@ class Files:
 
     @property
     def remote(self) -> bool:
-        """Whether some file is reached over the network, which may start threads."""
-        return any("://" in path for _, path in self.datasets)
+        """Whether ROOT reads some file over the network, for which it may start threads."""
+        return any(remote.on_network(path) for _, path in self.datasets)
 
     def slice(self, part: Range) -> Slice:
         """The entries of a range: opens its files."""
@@ -139,7 +141,8 @@ class Files:
         counts: dict[int, int] = {}
         begin = end = before = 0
         for index in range(0 if self.whole else first, last):
-            clusters = _clusters(self.ntuple, *self.datasets[index])
+            name, path = self.datasets[index]
+            clusters = _clusters(self.ntuple, name, local(path))
             entries = clusters[-1]
             if index >= first:
                 counts[index] = entries
@@ -155,14 +158,14 @@ class Files:
         import ROOT
 
         if self.ntuple:
-            paths = [path for _, path in self.datasets[piece.first : piece.last]]
+            paths = [local(path) for _, path in self.datasets[piece.first : piece.last]]
             name = self.datasets[0][0]
             bounds = (piece.begin, piece.end)
             return ROOT.Internal.RDF.FromRNTuple(name, paths, bounds)
         if not self.columns:
             return ROOT.RDataFrame(self._spec(piece))
         name, path = self.datasets[piece.first]
-        frame = ROOT.RDataFrame(name, path, list(self.columns))
+        frame = ROOT.RDataFrame(name, local(path), list(self.columns))
         self.rebind(frame, piece)
         return frame
 
@@ -194,7 +197,7 @@ class Files:
             while stop < len(datasets) and samples[stop] == samples[at]:
                 stop += 1
             names = [name for name, _ in datasets[at:stop]]
-            paths = [path for _, path in datasets[at:stop]]
+            paths = [local(path) for _, path in datasets[at:stop]]
             sample = samples[at]
             if sample is None:
                 spec.AddSample(("", names, paths))
@@ -205,7 +208,7 @@ class Files:
             at = stop
         spec.WithGlobalRange((piece.begin, piece.end))
         for friend in self.friends:
-            spec.WithGlobalFriends(list(friend.trees), list(friend.files), friend.alias)
+            spec.WithGlobalFriends(list(friend.trees), list(map(local, friend.files)), friend.alias)
         return spec
 
 
@@ -237,6 +240,31 @@ def _clusters(ntuple: bool, name: str, path: str) -> tuple[int, ...]:
 def forget_files() -> None:
     """Files may have changed since they were opened."""
     _clusters.cache_clear()
+    remote.forget()
+
+
+def copy_structure(name: str, path: str, to: str) -> None:
+    """Write a tree like this one, without its entries, into a new local file."""
+    import ROOT
+
+    with ROOT.TFile.Open(local(path)) as file, ROOT.TFile.Open(to, "RECREATE") as copied:
+        tree = file.Get(name)
+        if not isinstance(tree, ROOT.TTree):
+            raise RuntimeError(f"there is no tree {name!r}")
+        directory, _, own = name.rpartition("/")
+        (copied.mkdir(directory) if directory else copied).cd()
+        empty = tree.CloneTree(0)
+        empty.SetName(own)
+        empty.Write()
+
+
+def local(path: str) -> str:
+    """What ROOT is to open: of an object in S3 a local copy."""
+    if remote.on_s3(path):
+        return remote.fetch(path)
+    if remote.on_network(path):
+        remote.prepare()
+    return path
 
 
 def _aligned(clusters: tuple[int, ...], part: Position) -> int:

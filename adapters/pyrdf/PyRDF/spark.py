@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
@@ -23,6 +25,7 @@ def context(settings: Mapping[str, Any]) -> Any:
     Raises:
         InputError: there is no pyspark, or no Java.
     """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else the first of PATH
     try:
         from pyspark import SparkConf, SparkContext
     except ImportError as error:
@@ -119,8 +122,6 @@ _workers: list[Any] = []
 
 
 def _evaluate(message: bytes) -> bytes:
-    import os
-
     from lambdamr.worker import NoStore, Worker
 
     if not _workers:

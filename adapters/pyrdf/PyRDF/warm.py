@@ -1,8 +1,8 @@
 """What the template of local workers compiles before it forks: what every graph needs.
 
 ROOT compiles for some 3 s before the first graph of a process runs, and for some 0.3 s before the
-next ones, since most of what they need is the same (6.40, measured 2026-11). This is the first. It is
-small: the first job of a session waits for it, and pays again for each expression that is not in it.
+next ones, since most of what they need is the same (6.40, measured 2026-11). This is the first.
+It is small: the first job of a session waits for it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import secrets
 import tempfile
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from PyRDF.graph import Graph, book
 from PyRDF.operations import Operation
 from PyRDF.partial import Partial
 from PyRDF.resources import Setup
-from PyRDF.source import Range, Slice, Source
+from PyRDF.source import Files, Range, Slice, Source, copy_structure, forget_files
 
 _REMEMBERED = 4  # graphs that stay compiled, some 10 MB each
 _FIRST_SEED = 4357  # of ROOT's gRandom; so the first range draws what plain ROOT does
@@ -64,6 +64,7 @@ class GraphMapper:
             with _one_at_a_time:
                 return self._here(part)
         compiled = _compiled(self._digest, self._plan, part)
+        compiled.plan.setup.enter()
         source = compiled.plan.source
         piece = None
         if not compiled.remote:
@@ -126,20 +127,41 @@ def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
     if digest in _known:
         _known.move_to_end(digest)
         return _known[digest]
-    from PyRDF.source import Files, forget_files
-
     forget_files()
     plan: Plan = codec.loads(pickled)
     remote = isinstance(plan.source, Files) and plan.source.remote
     compiled = _Compiled(plan, None, remote)
     with _named(part, None, plan.source, _ADVICE):
         plan.setup.apply(replaceable=True)
-        if not remote:  # clients of remote files have threads, which do not survive a fork
+        if not remote:
             compiled.graph = _compile(plan)
+        elif isinstance(plan.source, Files) and plan.source.rebinds and not plan.source.friends:
+            with tempfile.TemporaryDirectory(prefix="pyrdf-") as folder:
+                skeleton = _skeleton(plan.source, f"{folder}/skeleton.root")
+                compiled.graph = _compile(replace(plan, source=skeleton))
     _known[digest] = compiled
     if len(_known) > _REMEMBERED:
         _known.popitem(last=False)
     return compiled
+
+
+def _skeleton(source: Files, path: str) -> Files:
+    """The first tree without its entries, in a local file: enough to compile for.
+
+    A child looks at the remote file, whose client has threads, which do not survive a fork.
+    """
+
+    def copy() -> list[Buffer]:
+        try:
+            copy_structure(*source.datasets[0], path)
+        except Exception as error:
+            return encode(reason(error))
+        return encode("")
+
+    if failed := decode(isolation.in_child(copy)):
+        raise RuntimeError(f"{source.datasets[0][1]}: {failed}")
+    name = source.datasets[0][0]
+    return replace(source, datasets=((name, path),), samples=source.samples[:1])
 
 
 def _compile(plan: Plan) -> Graph | None:

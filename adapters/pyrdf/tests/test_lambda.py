@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import cases
 import nbformat
 import PyRDF
 import pytest
@@ -120,14 +121,130 @@ def test_headers_libraries_and_files_that_a_lambda_has_never_seen(aws, tmp_path)
     assert df.Sum("z").GetValue() == 445
 
 
-def test_cold_and_warm_lambdas_give_what_root_gives(aws, data):
-    def book(df):
-        cut = df.Filter("i % 4 != 0", "quarter")
-        return cut.Histo1D(("h", "", 50, -10, 10), "x"), cut.Report(), cut.Take["int"]("i")
+FEATURES = (
+    "Count",
+    "Sum of double",
+    "Min",
+    "Max",
+    "Mean",
+    "StdDev",
+    "Stats",
+    "Histo1D",
+    "Histo1D without a model",
+    "Histo2D",
+    "Histo3D",
+    "HistoND",
+    "HistoNSparseD",
+    "Profile1D",
+    "Profile2D",
+    "Graph",
+    "GraphAsymmErrors",
+    "Report",
+    "Take int",
+    "Take strings",
+    "AsNumpy",
+    *cases.TRANSFORMATIONS,
+)
 
+
+@pytest.fixture(scope="module")
+def features(cloud, data):
+    """All of them in one graph, in a Lambda that is cold, then warm, and by plain ROOT."""
+    PyRDF.use("AWS", {"npartitions": 3})
+    runs = {}
+    for run in ("cold", "warm"):
+        runs[run] = cases.booked(PyRDF.RDataFrame(*cases.trees(data)), FEATURES)
+        runs[run]["Count"].GetValue()
+    runs["plain"] = cases.booked(ROOT.RDataFrame(*cases.trees(data)), FEATURES)
+    return runs
+
+
+@pytest.mark.parametrize("name", [*FEATURES, "nominal Histo1D", "varied Histo1D"])
+def test_features(name, features):
+    assert_same(features["cold"][name], features["plain"][name])
+    assert_same(features["warm"][name], features["plain"][name])
+
+
+def few(df):
+    return df.Sum("x"), df.Take["int"]("i"), df.Count()
+
+
+def test_no_dataset(aws):
+    df = PyRDF.RDataFrame(100).Define("i", "(int)rdfentry_").Define("x", "i * 0.5")
+    assert [result.GetValue() for result in few(df)][::2] == [2475.0, 100]
+
+
+def test_a_chain_with_friends(aws, data):
+    main, friend = ROOT.TChain("t"), ROOT.TChain("f")
+    for name in "abca":
+        main.Add(str(data / f"{name}.root"))
+    for part in ("one", "two", "one"):
+        friend.Add(str(data / f"friend_{part}.root"))
+    main.AddFriend(friend, "other")
+    got, want = (
+        frame(main).Take["int"]("other.i") for frame in (PyRDF.RDataFrame, ROOT.RDataFrame)
+    )
+    assert_same(got, want)
+
+
+def test_an_rntuple(aws, data):
+    arguments = "n", [str(data / f"ntuple_{part}.root") for part in ("one", "two")]
+    for got, want in zip(
+        few(PyRDF.RDataFrame(*arguments)), few(ROOT.RDataFrame(*arguments)), strict=True
+    ):
+        assert_same(got, want)
+
+
+def test_a_specification_with_metadata(aws, data):
+    df = PyRDF.FromSpec(str(data / "spec.json"))
+    weighted = df.DefinePerSample("w", 'rdfsampleinfo_.GetD("weight")')
+    assert weighted.Sum("w").GetValue() == 150 * 2.0 + 100 * 0.5
+
+
+def test_a_snapshot_on_s3_is_a_new_dataframe(cloud, aws, data):
     arguments = "t", [str(data / f"{name}.root") for name in "abc"]
+    target = f"s3://{BUCKET}/skims/x/skim.root"
+    made = PyRDF.RDataFrame(*arguments).Filter("i > 30").Snapshot("s", target, ["i", "x"])
+    assert stack.keys(cloud, BUCKET, "skims/") == [f"skims/x/skim_{i}.root" for i in range(3)]
+    want = few(ROOT.RDataFrame(*arguments).Filter("i > 30"))
+    urls = [f"s3://{BUCKET}/skims/x/skim_{i}.root" for i in range(3)]
+    here = PyRDF.RDataFrame("s", urls, executor="inline")
+    for df in (made, here):
+        for got, expected in zip(few(df), want, strict=True):
+            assert_same(got, expected)
+    with pytest.raises(PyRDF.InputError, match=r"skim_9\.root: there is no such object"):
+        PyRDF.RDataFrame("s", f"s3://{BUCKET}/skims/x/skim_9.root")
+    with pytest.raises(PyRDF.InputError, match="there is no bucket 'no-bucket-of-ours'"):
+        PyRDF.RDataFrame("s", "s3://no-bucket-of-ours/a.root")
+
+
+def test_results_are_drawn_while_they_grow(aws):
+    seen = []
+    histogram = (
+        PyRDF.RDataFrame(90).Define("x", "(double)rdfentry_").Histo1D(("h", "", 9, 0, 90), "x")
+    )
+    PyRDF.LiveVisualize([histogram], lambda h: seen.append(h.GetEntries()))
+    assert histogram.GetEntries() == 90
+    assert seen == sorted(seen)
+    assert seen[-1] == 90
+
+
+def test_exceptions_and_crashes_of_cpp(aws, data):
+    df = PyRDF.RDataFrame("t", str(data / "a.root"))
+    bad = df.Define("z", 'if (i == 60) throw std::runtime_error("sixty is bad"); return i;')
+    with pytest.raises(PyRDF.RangeError, match=r"range 1 \(entries .*a\.root\).*sixty is bad"):
+        bad.Sum("z").GetValue()
+    worse = df.Define("z", "if (i == 60) return *(volatile int *)nullptr; return i;")
+    with pytest.raises(PyRDF.RangeCrashedError, match=r"range 1 .*a\.root.*SIGSEGV"):
+        worse.Sum("z").GetValue()
+    assert df.Sum("i").GetValue() == sum(range(100)), "the Lambda is as it was"
+
+
+def test_files_are_found_by_relative_paths_on_cold_and_warm_lambdas(aws, tmp_path):
+    (tmp_path / "constants").mkdir()
+    (tmp_path / "constants/offset.txt").write_text("7")
+    PyRDF.send_generic_files("constants/offset.txt")
+    code = 'std::ifstream file("constants/offset.txt"); int n = -1000; file >> n; return n;'
     for _ in range(2):
-        for got, want in zip(
-            book(PyRDF.RDataFrame(*arguments)), book(ROOT.RDataFrame(*arguments)), strict=True
-        ):
-            assert_same(got, want)
+        df = PyRDF.RDataFrame(10).Define("n", code)
+        assert df.Sum("n").GetValue() == 70
