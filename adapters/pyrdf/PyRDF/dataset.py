@@ -32,7 +32,7 @@ def open_dataset(arguments: tuple[Any, ...]) -> tuple[Any, Source]:
         _check_tree(first)
     elif isinstance(first, str):
         arguments = _of_paths(arguments)
-        if isinstance(arguments[1], list) and any(map(remote.on_s3, arguments[1])):
+        if isinstance(arguments[0], str) and any(map(remote.on_s3, arguments[1])):
             return _of_objects(*arguments)
     frame = _frame(arguments)
     label = str(ROOT.Internal.RDF.GetDataSourceLabel(ROOT.RDF.AsRNode(frame)))

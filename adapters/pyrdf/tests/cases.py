@@ -136,6 +136,33 @@ VARIED = {
 }
 
 
+FEATURES = (
+    "Count",
+    "Sum of double",
+    "Min",
+    "Max",
+    "Mean",
+    "StdDev",
+    "Stats",
+    "Histo1D",
+    "Histo1D without a model",
+    "Histo2D",
+    "Histo3D",
+    "HistoND",
+    "HistoNSparseD",
+    "Profile1D",
+    "Profile2D",
+    "Graph",
+    "GraphAsymmErrors",
+    "Report",
+    "Take int",
+    "Take strings",
+    "AsNumpy",
+    *TRANSFORMATIONS,
+)
+"""One of each kind, where all would take too long."""
+
+
 def booked(df, names=None):
     """All cases on one dataframe, by name; the VariationsFor of each of VARIED, too.
 

@@ -28,6 +28,23 @@ def warm():
         yield executor
 
 
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory):
+    """The URL of an emulated AWS whose Lambdas have ROOT."""
+    from emulated_lambda import emulated_lambda
+
+    with emulated_lambda(tmp_path_factory.mktemp("emulator")) as url:
+        yield url
+
+
+@pytest.fixture
+def aws(cloud):
+    """Dataframes run on Lambda."""
+    PyRDF.use("AWS", {"npartitions": 3})
+    yield
+    PyRDF.session._state.clear()
+
+
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -6,14 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import analysis  # from the examples
 import pytest
 import ROOT
-
-EXAMPLE = Path(__file__).parents[3] / "examples/dimuon"
-sys.path.insert(0, str(EXAMPLE))
-
-import analysis  # noqa: E402
-from generate import generate  # noqa: E402
+from generate import generate
 
 SCRIPT = """
 import sys
@@ -41,7 +37,7 @@ def test_the_example(backend, executor, tmp_path):
     generate(20_000, [tmp_path / "events.root"])
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "script.py", EXAMPLE, backend],
+        [sys.executable, "-W", "ignore", "script.py", Path(analysis.__file__).parent, backend],
         cwd=tmp_path,
         capture_output=True,
         text=True,

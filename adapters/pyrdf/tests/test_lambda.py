@@ -2,93 +2,26 @@
 
 from __future__ import annotations
 
-import io
-import json
-import sys
-import zipfile
 from pathlib import Path
 
-import cases
+import analysis  # from the examples
 import nbformat
 import PyRDF
 import pytest
 import ROOT
+from emulated_lambda import BUCKET, stack
+from generate import generate
 from nbclient import NotebookClient
 from same import assert_same
 
-ROOT_OF_PROJECT = Path(__file__).parents[3]
-sys.path[:0] = [str(ROOT_OF_PROJECT / "tests/aws"), str(ROOT_OF_PROJECT / "examples/dimuon")]
-
-import analysis  # noqa: E402  # from the examples
-import stack  # noqa: E402  # from the tests of lambdamr
-from emulator import emulator  # noqa: E402
-from generate import generate  # noqa: E402
-
 pytestmark = pytest.mark.timeout(300)
-BUCKET, FUNCTION = "lambdamr-pyrdf", "lambdamr-pyrdf-3008"
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory):
-    """An emulator with a stack named "lambdamr", as `lambdamr deploy` leaves it, with ROOT."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        emulator(tmp_path_factory.mktemp("emulator")) as url,
-    ):
-        patch.setenv("AWS_ENDPOINT_URL", url)
-        patch.setenv("AWS_ACCESS_KEY_ID", "000000000000")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-test")
-        patch.setenv("AWS_DEFAULT_REGION", stack.REGION)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        stack.create_bucket(url, BUCKET)
-        queue = stack.create_queue(url, "lambdamr-pyrdf")
-        stack.create_function(
-            url,
-            FUNCTION,
-            BUCKET,
-            function_zip(),
-            environments=1,
-            memory=3008,
-            timeout=120,
-            LAMBDAMR_QUEUE_URL=queue,
-            PYTHONPATH=":".join(sys.path),
-        )
-        stack.client("lambda", url).put_function_concurrency(
-            FunctionName=FUNCTION, ReservedConcurrentExecutions=1
-        )
-        outputs = {"BucketName": BUCKET, "FunctionNames": FUNCTION, "QueueUrl": queue}
-        template = {
-            "Resources": {"Unused": {"Type": "AWS::SQS::Queue"}},
-            "Outputs": {name: {"Value": value} for name, value in outputs.items()},
-        }
-        stack.client("cloudformation", url).create_stack(
-            StackName="lambdamr", TemplateBody=json.dumps(template)
-        )
-        yield url
-
-
-def function_zip():
-    """lambdamr and PyRDF; ROOT comes with the image, which here is this environment."""
-    packed = io.BytesIO(stack.function_zip())
-    with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as file:
-        folder = Path(PyRDF.__file__).parent
-        for path in sorted(folder.glob("*.py")):
-            file.write(path, Path("PyRDF") / path.name)
-    return packed.getvalue()
-
-
-@pytest.fixture
-def aws(cloud):
-    PyRDF.use("AWS", {"npartitions": 3})
-    yield
-    PyRDF.session._state.clear()
 
 
 def test_the_notebook_of_2021(cloud, tmp_path):
     """With the file list changed and nothing else."""
     events = tmp_path / "events.root"
     generate(20_000, [events])
-    notebook = nbformat.read(ROOT_OF_PROJECT / "examples/dimuon/dimuon.ipynb", as_version=4)
+    notebook = nbformat.read(Path(analysis.__file__).with_name("dimuon.ipynb"), as_version=4)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     assert "PyRDF.use(\"AWS\", {'npartitions': '32'})" in code[0]
     notebook.cells.append(
@@ -121,50 +54,6 @@ def test_headers_libraries_and_files_that_a_lambda_has_never_seen(aws, tmp_path)
     assert df.Sum("z").GetValue() == 445
 
 
-FEATURES = (
-    "Count",
-    "Sum of double",
-    "Min",
-    "Max",
-    "Mean",
-    "StdDev",
-    "Stats",
-    "Histo1D",
-    "Histo1D without a model",
-    "Histo2D",
-    "Histo3D",
-    "HistoND",
-    "HistoNSparseD",
-    "Profile1D",
-    "Profile2D",
-    "Graph",
-    "GraphAsymmErrors",
-    "Report",
-    "Take int",
-    "Take strings",
-    "AsNumpy",
-    *cases.TRANSFORMATIONS,
-)
-
-
-@pytest.fixture(scope="module")
-def features(cloud, data):
-    """All of them in one graph, in a Lambda that is cold, then warm, and by plain ROOT."""
-    PyRDF.use("AWS", {"npartitions": 3})
-    runs = {}
-    for run in ("cold", "warm"):
-        runs[run] = cases.booked(PyRDF.RDataFrame(*cases.trees(data)), FEATURES)
-        runs[run]["Count"].GetValue()
-    runs["plain"] = cases.booked(ROOT.RDataFrame(*cases.trees(data)), FEATURES)
-    return runs
-
-
-@pytest.mark.parametrize("name", [*FEATURES, "nominal Histo1D", "varied Histo1D"])
-def test_features(name, features):
-    assert_same(features["cold"][name], features["plain"][name])
-    assert_same(features["warm"][name], features["plain"][name])
-
-
 def few(df):
     return df.Sum("x"), df.Take["int"]("i"), df.Count()
 
@@ -176,9 +65,9 @@ def test_no_dataset(aws):
 
 def test_a_chain_with_friends(aws, data):
     main, friend = ROOT.TChain("t"), ROOT.TChain("f")
-    for name in "abca":
+    for name in "abc":
         main.Add(str(data / f"{name}.root"))
-    for part in ("one", "two", "one"):
+    for part in ("one", "two"):
         friend.Add(str(data / f"friend_{part}.root"))
     main.AddFriend(friend, "other")
     got, want = (
@@ -205,9 +94,10 @@ def test_a_snapshot_on_s3_is_a_new_dataframe(cloud, aws, data):
     arguments = "t", [str(data / f"{name}.root") for name in "abc"]
     target = f"s3://{BUCKET}/skims/x/skim.root"
     made = PyRDF.RDataFrame(*arguments).Filter("i > 30").Snapshot("s", target, ["i", "x"])
-    assert stack.keys(cloud, BUCKET, "skims/") == [f"skims/x/skim_{i}.root" for i in range(3)]
+    names = [f"skims/x/skim_{i}.root" for i in range(3)]
+    assert stack.keys(cloud, BUCKET, "skims/") == names
     want = few(ROOT.RDataFrame(*arguments).Filter("i > 30"))
-    urls = [f"s3://{BUCKET}/skims/x/skim_{i}.root" for i in range(3)]
+    urls = [f"s3://{BUCKET}/{name}" for name in names]
     here = PyRDF.RDataFrame("s", urls, executor="inline")
     for df in (made, here):
         for got, expected in zip(few(df), want, strict=True):

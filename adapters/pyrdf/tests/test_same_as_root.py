@@ -7,9 +7,10 @@ has graphs of their own, and workers that are cold.
 from __future__ import annotations
 
 import PyRDF
+import PyRDF.backends
 import pytest
 import ROOT
-from cases import ACTIONS, TRANSFORMATIONS, VARIED, booked, trees
+from cases import ACTIONS, FEATURES, TRANSFORMATIONS, VARIED, booked, trees
 from same import assert_same
 
 PARTITIONS = (1, 2, 3, 5, 8)
@@ -21,6 +22,7 @@ CASES = [
     *TRANSFORMATIONS,
     *(f"{which} {name}" for name in VARIED for which in ("nominal", "varied")),
 ]
+FEW = [*FEATURES, "nominal Histo1D", "varied Histo1D"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,18 @@ def forked(data, warm):
 @pytest.fixture(scope="module")
 def threaded(data):
     """In a process with threads, where each range books a graph of its own."""
-    return booked(PyRDF.RDataFrame(*trees(data), executor="inline", npartitions=3))
+    return booked(PyRDF.RDataFrame(*trees(data), executor="inline", npartitions=2), FEATURES)
+
+
+@pytest.fixture(scope="module")
+def on_lambda(data, cloud):
+    """In a Lambda that is cold, and again while it is warm."""
+    engine = PyRDF.backends.engine("AWS", {"npartitions": 3})
+    runs = []
+    for _ in range(2):
+        runs.append(booked(PyRDF.RDataFrame(*trees(data), executor=engine), FEATURES))
+        runs[-1]["Count"].GetValue()
+    return runs
 
 
 @pytest.mark.parametrize("npartitions", PARTITIONS)
@@ -48,9 +61,15 @@ def test_forked(name, npartitions, forked, plain):
     assert_same(forked[npartitions][name], plain[name])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", FEW)
 def test_in_a_process_with_threads(name, threaded, plain):
     assert_same(threaded[name], plain[name])
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_on_a_cold_and_on_a_warm_lambda(name, on_lambda, plain):
+    for run in on_lambda:
+        assert_same(run[name], plain[name])
 
 
 def test_nothing_is_left_out():

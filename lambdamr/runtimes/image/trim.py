@@ -40,7 +40,8 @@ PACKAGES = re.compile(
     re.VERBOSE,
 )
 RUBBISH = """
-    /boot /etc/apt /media /mnt /srv /usr/games /usr/src /var/cache /var/lib/apt /var/lib/dpkg/info /var/log
+    /boot /etc/apt /media /mnt /srv /usr/games /usr/src
+    /var/cache /var/lib/apt /var/lib/dpkg/info /var/log
     /usr/share/bash-completion /usr/share/bug /usr/share/doc /usr/share/gcc /usr/share/gdb
     /usr/share/info /usr/share/lintian /usr/share/locale /usr/share/man /usr/share/perl5
     /usr/share/python-wheels
