@@ -7,6 +7,7 @@ import stack
 
 import lambdamr
 from lambdamr import events
+from lambdamr.executors import aws_prices
 
 URI = "s3://{bucket}/kept/by me"
 
@@ -81,6 +82,32 @@ def test_another_executor_goes_on_with_it_as_whom_it_runs(uri, lambdas, tmp_path
     value, resumed = run(uri, mapper, lambdas)
     assert value == [i for i in range(8) for _ in range(3)]
     assert resumed == 5
+
+
+def test_what_was_done_within_the_cap_is_not_paid_for_again(uri, cloud):
+    def mapper(partition):
+        import time
+
+        time.sleep(0.6)  # more than one task may take in its time
+        return [partition]
+
+    def on(limit):
+        dollar = aws_prices.Prices({"x86_64": 0, "arm64": 0}, request=1.0, put=0, get=0)
+        executor = lambdamr.LambdaExecutor(
+            functions=[cloud.function],
+            bucket=cloud.bucket,
+            endpoint_url=cloud.url,
+            concurrency=1,
+            prices=dollar,
+        )
+        return run(uri, mapper, executor, max_cost=limit)
+
+    with pytest.raises(lambdamr.CostLimitError, match="a second call goes on"):
+        on(1.5)
+    assert cloud.gateway.invocations[cloud.function] == 1
+    value, resumed = on(100)
+    assert value == list(range(8))
+    assert resumed > 0
 
 
 def test_what_was_changed_or_swapped_is_computed_again(uri, cloud, tmp_path):
