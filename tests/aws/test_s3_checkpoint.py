@@ -7,7 +7,7 @@ import stack
 
 import lambdamr
 from lambdamr import events
-from lambdamr.executors import aws_prices
+from lambdamr.executors import aws_pool, aws_prices
 
 URI = "s3://{bucket}/kept/by me"
 
@@ -84,11 +84,13 @@ def test_another_executor_goes_on_with_it_as_whom_it_runs(uri, lambdas, tmp_path
     assert resumed == 5
 
 
-def test_what_was_done_within_the_cap_is_not_paid_for_again(uri, cloud):
+def test_what_was_done_within_the_cap_is_not_paid_for_again(uri, cloud, monkeypatch):
+    monkeypatch.setattr(aws_pool.LambdaPool, "latency", 0.0005)  # tasks of half a second
+
     def mapper(partition):
         import time
 
-        time.sleep(0.6)  # more than one task may take in its time
+        time.sleep(0.2)
         return [partition]
 
     def on(limit):
