@@ -98,11 +98,11 @@ class Completions:
             self.requests += _billed(*(one["Body"] for one in answer.get("Messages", ())))
             taken = [one for one in answer.get("Messages", ()) if self._take(one)]
             if taken:
+                self.requests += 1  # at once: who waits for a message is about to be billed
                 self._deletion = asyncio.ensure_future(self._delete(client, taken))
                 await asyncio.shield(self._deletion)  # the job may end with what was taken
 
     async def _delete(self, client: Any, taken: list[dict[str, Any]]) -> None:
-        self.requests += 1
         await client.delete_message_batch(
             QueueUrl=self._queue_url,
             Entries=[

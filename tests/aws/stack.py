@@ -58,6 +58,7 @@ def remains(url):
         "functions": client("lambda", url).list_functions()["Functions"],
         "log groups": client("logs", url).describe_log_groups()["logGroups"],
         "policies": client("iam", url).list_policies(Scope="Local")["Policies"],
+        "repositories": client("ecr", url).describe_repositories()["repositories"],
         "queues": client("sqs", url).list_queues().get("QueueUrls", []),
         "roles": client("iam", url).list_roles()["Roles"],
         "stacks": client("cloudformation", url).describe_stacks()["Stacks"],
