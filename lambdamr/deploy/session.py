@@ -114,12 +114,19 @@ class Session:
 
     def _client(self, service: str, **config: Any) -> object:
         config = {"retries": {"mode": "standard", "total_max_attempts": 5}} | config
-        return self._session.create_client(
-            service,
-            region_name=self.region,
-            endpoint_url=self.endpoint_url,
-            config=Config(connect_timeout=10, **config),
-        )
+        try:
+            return self._session.create_client(
+                service,
+                region_name=self.region,
+                endpoint_url=self.endpoint_url,
+                config=Config(connect_timeout=10, **config),
+            )
+        except ValueError as error:  # botocore has no class for it
+            if "Invalid endpoint" not in str(error):
+                raise
+            raise InputError(
+                f"{error}: check AWS_ENDPOINT_URL, which must begin with http:// or https://"
+            ) from error
 
 
 @contextmanager

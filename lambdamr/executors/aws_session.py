@@ -117,7 +117,14 @@ class Session:
                 endpoint_url=self._account.endpoint_url,
                 config=config,
             )
-            client = await made.__aenter__()
+            try:
+                client = await made.__aenter__()
+            except ValueError as error:  # botocore has no class for it
+                if "Invalid endpoint" not in str(error):
+                    raise
+                raise retry.Broken(
+                    f"{error}. Check AWS_ENDPOINT_URL: it must begin with http:// or https://"
+                ) from error
         try:
             yield client
         finally:

@@ -52,6 +52,21 @@ def test_by_name_it_is_the_standard_stack(monkeypatch):
         lambdamr.map_reduce(sum, int.__add__, [1], executor="lambda")
 
 
+def test_a_region_that_cannot_be():
+    executor = lambdamr.LambdaExecutor(functions=["f"], bucket="b", region="us east")
+    with pytest.raises(lambdamr.BrokenExecutorError, match=r"'us east'.*Say region="):
+        lambdamr.map_reduce(sum, int.__add__, [1], executor=executor)
+
+
+def test_an_endpoint_of_the_environment_without_http(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "of-nobody")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4566")
+    with pytest.raises(lambdamr.BrokenExecutorError, match="Check AWS_ENDPOINT_URL"):
+        lambdamr.map_reduce(sum, int.__add__, [1], executor="lambda")
+
+
 def test_without_aiobotocore_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "aiobotocore.session", None)
     with pytest.raises(lambdamr.BrokenExecutorError, match=r"pip install 'lambdamr\[aws\]'"):

@@ -66,6 +66,14 @@ def test_nobody_answers(no_aws, command, monkeypatch):
     assert "AWS could not be reached" in command("deploy", *nowhere, code=1)
 
 
+def test_an_endpoint_of_the_environment_without_http(no_aws, command, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "000000000000")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4566")
+    said = command("jobs", "--region", "eu-west-1", code=2)
+    assert "check AWS_ENDPOINT_URL, which must begin with http://" in said
+
+
 def test_another_region_has_no_stack(aws, command):
     command("deploy")
     said = command("jobs", "--region", "eu-west-1", code=2)
