@@ -30,7 +30,8 @@ def check_python(wanted: str) -> None:
 
 def check_handler() -> None:
     """What Lambda calls is there."""
-    if said := _said(_HANDLER):
+    status, said = _run(_HANDLER)
+    if status:
         fail(f"there is no handler in the image: {said[-1]}")
 
 
@@ -46,11 +47,12 @@ def check_headers() -> None:
 
 def check_interpreter() -> None:
     """It compiles a graph, and prints nothing."""
-    if said := _said(_GRAPH):
+    status, said = _run(_GRAPH)
+    if status or said:
         fail(f"ROOT's interpreter does not work in the image: {' | '.join(said)[:1000]}")
 
 
-def _said(code: str) -> list[str]:
+def _run(code: str) -> tuple[int, list[str]]:
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     run = subprocess.run(
         [sys.executable, "-P", "-c", code],
@@ -63,7 +65,7 @@ def _said(code: str) -> list[str]:
     lines = [line for line in run.stdout.splitlines() if line.strip()]
     if run.returncode and not lines:
         lines = [f"it ended with status {run.returncode}"]
-    return lines
+    return run.returncode, lines
 
 
 if __name__ == "__main__":
@@ -74,5 +76,6 @@ if __name__ == "__main__":
             fail("there is no handler in the image: /opt/worker/worker.py is missing")
         if os.environ["ROOT"]:
             check_headers()
-            check_interpreter()
         check_handler()
+        if os.environ["ROOT"]:
+            check_interpreter()

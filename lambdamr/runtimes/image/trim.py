@@ -40,8 +40,8 @@ PACKAGES = re.compile(
     re.VERBOSE,
 )
 RUBBISH = """
-    /boot /etc/apt /media /mnt /srv /usr/games /usr/src
-    /var/cache /var/lib/apt /var/lib/dpkg/info /var/log
+    /boot /etc/apt /media /mnt /srv /usr/games /usr/lib/apt /usr/share/apt /usr/src /var/cache
+    /var/lib/apt /var/lib/dpkg/alternatives /var/lib/dpkg/info /var/log
     /usr/share/bash-completion /usr/share/bug /usr/share/doc /usr/share/gcc /usr/share/gdb
     /usr/share/info /usr/share/lintian /usr/share/locale /usr/share/man /usr/share/perl5
     /usr/share/python-wheels
@@ -119,6 +119,10 @@ def trim_system() -> None:
             library.unlink()
     for library in Path("/usr/lib").rglob("*.a"):
         library.unlink()
+    for folder in ("/usr/bin", "/usr/lib", "/etc/alternatives"):
+        for link in Path(folder).iterdir():
+            if link.is_symlink() and not link.exists():  # to what was removed
+                link.unlink()
 
 
 def _packages() -> list[str]:
