@@ -170,12 +170,12 @@ def push(
 
 def _is_there(session: Session, repository: str, tag: str) -> bool:
     try:
-        session.ecr.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
+        found = session.ecr.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
     except ClientError as error:
         if code_of(error) == "ImageNotFoundException":
             return False
         raise
-    return True
+    return bool(found["imageDetails"])  # emulators answer with none
 
 
 def plan(
