@@ -62,9 +62,8 @@ def install(
     else:
         wanted, source = list(requirements), "requirements of the stack"
     wanted += also
-    # Lambda's Python 3.11 runs on Amazon Linux 2 (glibc 2.26), later ones on 2023 (glibc 2.34).
-    glibc = glibc or (26 if python == "3.11" else 34)
-    options = [f"--platform={tag}" for tag in _platforms(glibc, _MACHINE[architecture])]
+    tags = _platforms(glibc or _glibc(python), _MACHINE[architecture])
+    options = [f"--platform={tag}" for tag in tags]
     while wanted:
         _pip([*options, f"--python-version={python}", f"--target={target}", *wanted], source)
         wanted = _missing(target, there)
@@ -93,6 +92,11 @@ def _pip(arguments: Sequence[str], source: str) -> None:
             f"{source}: not all of it can be installed for Lambda. pip says:\n  {said}\n"
             "Lambda needs wheels; what exists only as source needs an image (--image-uri)"
         )
+
+
+def _glibc(python: str) -> int:
+    # Lambda's Python 3.11 runs on Amazon Linux 2 (glibc 2.26), later ones on 2023 (glibc 2.34).
+    return 26 if python == "3.11" else 34
 
 
 def _platforms(glibc: int, machine: str) -> list[str]:

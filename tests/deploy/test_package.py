@@ -84,7 +84,7 @@ def test_a_requirement_of_a_requirement_that_only_the_function_has_is_not_lost(t
 
 @pytest.mark.parametrize(("python", "newest"), [("3.11", 26), ("3.12", 34), ("3.14", 34)])
 def test_wheels_ask_for_no_newer_libc_than_the_function_has(python, newest):
-    tags = requirements._platforms(python, "x86_64")
+    tags = requirements._platforms(requirements._glibc(python), "x86_64")
     assert tags[0] == f"manylinux_2_{newest}_x86_64"
     assert "manylinux2014_x86_64" in tags
 
