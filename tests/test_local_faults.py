@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import operator
 import os
 import pty
 import random
@@ -270,6 +271,23 @@ def test_a_worker_that_uses_too_much_memory_is_killed_and_costs_only_its_task(tm
     assert {event.failure for event in failed} == {"memory"}
     seen = counts(tmp_path / "notes")
     assert {seen[i] for i in range(16) if not failed[0].lo <= i < failed[0].hi} == {1}
+
+
+def test_the_memory_of_a_child_that_a_mapper_forks_counts():
+    def hungry_child(part):
+        child = os.fork()
+        if child == 0:
+            used = bytearray(300 << 20)
+            used[:: 1 << 12] = bytes(len(used) >> 12)  # every page
+            time.sleep(30)
+            os._exit(0)
+        os.waitpid(child, 0)
+
+    with (
+        lambdamr.LocalExecutor(workers=1, memory=200 << 20) as executor,
+        pytest.raises(lambdamr.OutOfMemoryError),
+    ):
+        lambdamr.map_reduce(hungry_child, operator.add, [1], executor=executor)
 
 
 def test_the_next_rung_of_the_memory_ladder_is_tried_for_that_task_alone(tmp_path):

@@ -197,11 +197,11 @@ def _asked(operation: str, url: str, **more: Any) -> Any:
     except Exception as error:
         code = getattr(error, "response", {}).get("Error", {}).get("Code", "")
         said = {
-            "404": "there is no such object",
+            "404": "there is no such object, or no such bucket",
             "NoSuchKey": "there is no such object",
-            "NoSuchBucket": f"there is no bucket {bucket!r}",
-            "403": "access is denied; which credentials are in use?",
-            "AccessDenied": "access is denied; which credentials are in use?",
+            "NoSuchBucket": "there is no such bucket",
+            "403": "access is denied; whose credentials are in use?",
+            "AccessDenied": "access is denied; whose credentials are in use?",
         }.get(code, f"{type(error).__name__}: {error}")
         raise InputError(f"{operation.replace('_object', '')} {url}: {said}") from error
 
