@@ -41,6 +41,17 @@ def test_the_notebook_of_2021(cloud, tmp_path):
     assert got.GetEntries() == want.GetEntries() > 5000
 
 
+def test_the_example_of_the_readme(aws, tmp_path):
+    generate(1000, [tmp_path / "events.root"])
+    files = [str(tmp_path / "events.root")]
+    text = (Path(analysis.__file__).parents[2] / "README.md").read_text()
+    code = text.partition("```py\n")[2].partition("```")[0]
+    given = {"files": files}
+    exec(code, given)
+    want = analysis.book(ROOT.RDataFrame("Events", files))[0]
+    assert given["h"].GetEntries() == want.GetEntries() > 100
+
+
 def test_headers_libraries_and_files_that_a_lambda_has_never_seen(aws, tmp_path):
     (tmp_path / "include").mkdir()
     (tmp_path / "include/base.h").write_text(
