@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,7 @@ def test_the_example(backend, executor, tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "script.py", Path(analysis.__file__).parent, backend],
         cwd=tmp_path,
+        env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"},  # whatever this machine's name is
         capture_output=True,
         text=True,
         timeout=150,
