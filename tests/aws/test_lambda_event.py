@@ -117,9 +117,7 @@ def test_what_was_taken_from_the_queue_is_deleted_though_the_job_ends():
 
 
 def test_two_jobs_share_the_queue(cloud, monkeypatch):
-    monkeypatch.setattr(
-        aws_completions, "_HIDDEN", 3
-    )  # a busy machine deletes late: not twice seen
+    monkeypatch.setattr(aws_completions, "_HIDDEN", 3)  # a busy machine deletes late
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         assert list(threads.map(lambda n: total(of(cloud), n), [40, 50])) == [780, 1225]
     assert stack.messages(cloud.url, cloud.queue) == 0
