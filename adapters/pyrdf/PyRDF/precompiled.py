@@ -1,7 +1,7 @@
-"""Templates of RDataFrame that are compiled when an image is built, not when a worker starts.
+"""Templates of RDataFrame that are compiled once, not whenever a worker starts.
 
-python -m PyRDF.precompiled: makes the library, beside this module. It needs a C++ compiler; the
-worker does not.
+python -m PyRDF.precompiled, when an image is built, or once on this machine, makes the library,
+beside this module. It needs a C++ compiler; the worker does not.
 """
 
 from __future__ import annotations
@@ -36,14 +36,19 @@ def build(compiler: str = "c++") -> None:
     subprocess.run([*command, "-s"], check=True)
 
 
+def available() -> bool:
+    """Whether there is a library."""
+    return _LIBRARY.exists()
+
+
 def load() -> bool:
     """Make the interpreter use the library; False if there is none."""
     import ROOT
 
-    if not _LIBRARY.exists():
+    if not available():
         return False
     if ROOT.gSystem.Load(str(_LIBRARY)) < 0:
-        raise RuntimeError(f"{_LIBRARY} was made for another ROOT: build the image again")
+        raise RuntimeError(f"{_LIBRARY} was made for another ROOT: python -m PyRDF.precompiled")
     if not ROOT.gInterpreter.Declare(f'#include "{_HEADER}"'):
         raise RuntimeError(f"ROOT {ROOT.__version__} is not the one {_HEADER} is for (6.40)")
     return True

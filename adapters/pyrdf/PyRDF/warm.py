@@ -27,10 +27,13 @@ def warm_up() -> None:
     """Import ROOT, and run a small graph over a tree of the usual columns; leaves no threads."""
     import ROOT
 
-    from PyRDF import codec, cpp, graph, partial, source
+    from PyRDF import codec, cpp, graph, partial, precompiled, source
     from PyRDF.operations import Operation
 
     ROOT.gROOT.SetBatch(True)
+    if precompiled.available():
+        precompiled.lower()
+        precompiled.load()
     cpp.helpers()
     with tempfile.TemporaryDirectory(prefix="pyrdf-") as folder:
         path = str(Path(folder) / "warm.root")

@@ -176,7 +176,7 @@ def test_a_worker_that_is_killed_in_mid_range_is_replaced(data, tmp_path, warm):
 
 def test_a_range_that_hangs_is_stopped(data):
     engine = PyRDF.engine.Engine(
-        "local", PyRDF.local(1), 2, {"timeout": 20, "retry": lambdamr.RetryPolicy(attempts=1)}
+        "local", PyRDF.local(1), 2, {"timeout": 8, "retry": lambdamr.RetryPolicy(attempts=1)}
     )
     df = PyRDF.dataframe.RDataFrame("t", str(data / "a.root"), engine=engine)
     with engine.executor, pytest.raises(lambdamr.PartitionTimeoutError):
