@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import PyRDF
+import PyRDF.dataframe
 import pytest
 import ROOT
 from same import assert_same, plain
