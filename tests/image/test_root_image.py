@@ -161,7 +161,7 @@ def test_nothing_is_in_it_that_a_worker_does_not_need(image):
     assert not any((image.root / "etc/apt").iterdir())
     assert not any((image.root / "tmp").iterdir())
     unpacked = sum(p.lstat().st_size for p in image.root.rglob("*") if not p.is_dir())
-    assert unpacked < 620e6  # 573 MiB by du, 2026-11; 1,162 before trimming
+    assert unpacked < 700e6  # 573 MiB by du, 2026-11; 1,162 before trimming
     inspected = buildah("inspect", "--type=image", image.name)
     for name, value in os.environ.items():
         if name.startswith("PIP_") and "://" in value:
