@@ -147,6 +147,10 @@ def _map_reduce(
         if isinstance(error.__cause__, RangeError):
             raise error.__cause__ from None
         raise
+    finally:  # who has a result finds its report
+        for observer in head.engine.options.get("observers", ()):
+            if isinstance(observer, lambdamr.Report):
+                observer.wait()
     return value
 
 
