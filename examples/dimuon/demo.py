@@ -8,6 +8,8 @@ python demo.py [--events 1000000] [--out build/dimuon]
 from __future__ import annotations
 
 import argparse
+import operator
+import random
 import sys
 import tempfile
 import time
@@ -48,6 +50,27 @@ def timed(what, events, run):
     return value
 
 
+def estimated_and_real():
+    """What `lambdamr.estimate` says of a job of a few seconds on Lambda, and what it was."""
+    import lambdamr
+
+    def pi(seed):
+        numbers, hits = random.Random(seed), 0
+        for _ in range(1_000_000):
+            hits += numbers.random() ** 2 + numbers.random() ** 2 < 1
+        return hits
+
+    job = pi, operator.add, lambdamr.Partitions(range(48))
+    executor = lambdamr.LambdaExecutor(concurrency=WORKERS)
+    told, events = lambdamr.estimate(*job, executor=executor), []
+    started = time.perf_counter()
+    lambdamr.map_reduce(*job, executor=executor, observers=[events.append])
+    seconds = time.perf_counter() - started
+    print(f"  pi on emulated Lambdas, from {told.sampled} of {told.npartitions} partitions:")
+    print(f"    estimated {told.seconds:5.1f} s, {told.cost:.6f} USD ± {100 * told.error:.0f} %")
+    print(f"    it took   {seconds:5.1f} s, {events[-1].cost:.6f} USD")
+
+
 def main() -> int:
     warnings.filterwarnings("ignore", message="(?s).*alpha stage")  # of ROOT's wheel
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -86,6 +109,7 @@ def main() -> int:
         PyRDF.use("AWS", {"npartitions": PARTITIONS})
         lambdas, _ = timed("PyRDF, 2 emulated Lambdas, cold", events, distributed)
         timed("PyRDF, 2 emulated Lambdas, warm", events, distributed)
+        estimated_and_real()
 
     report.Print()
     plots = [str(out / f"dimuon_spectrum.{kind}") for kind in ("png", "pdf")]

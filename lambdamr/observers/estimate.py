@@ -164,7 +164,8 @@ def _scaled(record: Record, seconds: list[float], opening: float, npartitions: i
     busy = times * sum(row.ended - row.started - row.starting for row in rows)
     start = opening + max((row.starting for row in rows), default=0.0)
     cold = sum(row.starting for row in rows if row.cold)
-    workers = min(record.capacity, npartitions)
+    # As many as the engine lets us, if it refused some.
+    workers = min(record.capacity, npartitions, *(row.limit for row in record.throttles))
     given = figures.given_memory(record)
     worked = sum(row.wall for row in rows)
     rate = figures.share(record.cost, worked + cold)  # USD for a second of a worker

@@ -9,6 +9,7 @@ from recorded import MB, job, task
 import lambdamr
 from lambdamr import InputError, estimate, map_reduce
 from lambdamr.observers.estimate import _error, _scaled
+from lambdamr.observers.record import ThrottleRow
 from lambdamr.testing import SimulatedExecutor
 
 
@@ -89,6 +90,15 @@ def test_the_error_is_that_of_a_sample_without_replacement():
     deviation = (20 / 29) ** 0.5
     expected = 2.045 * (70 / 99) ** 0.5 * deviation / 30**0.5 / 2  # t of 29 degrees of freedom
     assert _error(seconds, 100) == pytest.approx(expected, rel=0.01)
+
+
+def test_no_more_work_at_once_than_the_engine_let_work():
+    rows = [task(i, 0, 1) for i in range(4)]
+    refused = (ThrottleRow(0.1, 8, 40, "full"), ThrottleRow(0.2, 9, 2, "full"))
+    told = _scaled(
+        job(*rows, capacity=100, throttles=refused), [1.0] * 4, opening=0.0, npartitions=400
+    )
+    assert told.seconds == pytest.approx(400 * 1.0 / 2)
 
 
 def test_it_is_written_for_people():
