@@ -28,8 +28,11 @@ def seconds_at(row: TaskRow, memory: int) -> float:
     """Seconds that a task would take, its worker's start included, with so many bytes of memory.
 
     What the task waited for (data, other machines) takes as long as it did; what it computed
-    goes by the vCPUs, as far as it has threads to use them.
+    goes by the vCPUs, as far as it has threads to use them. What the driver folded itself has no
+    memory given, and takes as long as it did.
     """
+    if not row.memory:
+        return row.starting + row.wall
     threads = max(1.0, row.cpu / row.wall if row.wall else 1.0)
     waited = max(0.0, row.wall - row.cpu / min(threads, row.memory / VCPU))
     return row.starting + waited + row.cpu / min(threads, memory / VCPU)

@@ -82,6 +82,12 @@ def test_threads_use_the_cpus_that_come_with_memory():
     assert scaling.seconds_at(row, 7076 * MB) == pytest.approx(1)  # it has but two
 
 
+def test_what_the_driver_folded_takes_as_long_with_any_memory():
+    row = on_lambda(0, seconds=3, cpu=1, memory=0)
+    assert scaling.seconds_at(row, 128 * MB) == 3
+    assert scaling.cost_at([row], 128 * MB) == 0
+
+
 def test_memory_is_almost_full():
     record = job(task(0, 0, 1, memory=1000 * MB, peak_memory=950 * MB), task(1, 0, 1))
     said = advice.memory_is_almost_full(record)
