@@ -54,17 +54,19 @@ class Report:
         """Note what happened; write, if the job ended."""
         self._recorder(event)
         if isinstance(event, events.JobFinished):
-            self._written = self._writer.submit(self._write, event.job)
+            # Where the program is now: it may go elsewhere before they are written.
+            paths = [path.absolute() for path in self.paths]
+            self._written = self._writer.submit(self._write, event.job, paths)
 
     def wait(self) -> None:
         """Return when the reports of all jobs that have ended are written."""
         if self._written is not None:
             self._written.result()
 
-    def _write(self, job: str) -> None:
+    def _write(self, job: str, paths: Sequence[Path]) -> None:
         time.sleep(PATIENCE)
         record = self._recorder.take(job)
-        for path in self.paths:
+        for path in paths:
             try:
                 write(record, path.with_name(path.name.replace("{job}", job)))
             except Exception:  # noqa: BLE001  # nobody asks the thread

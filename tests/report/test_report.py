@@ -91,6 +91,17 @@ def test_a_value_does_not_wait_for_its_report(tmp_path, monkeypatch):
     assert Record.read(tmp_path / "job.json").done == 4
 
 
+def test_a_report_lies_where_the_program_was_when_its_job_ended(tmp_path, monkeypatch):
+    (tmp_path / "then").mkdir()
+    (tmp_path / "now").mkdir()
+    monkeypatch.chdir(tmp_path / "then")
+    observer = Report("job.json")
+    map_reduce(sum, max, range(4), executor="inline", observers=[observer])
+    monkeypatch.chdir(tmp_path / "now")
+    observer.wait()
+    assert [path.parent.name for path in tmp_path.rglob("job.json")] == ["then"]
+
+
 def test_a_report_that_no_job_has_made_is_not_waited_for(tmp_path):
     Report(tmp_path / "job.json").wait()
 
