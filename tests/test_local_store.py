@@ -6,7 +6,6 @@ import fcntl
 import os
 import resource
 import signal
-import tempfile
 from collections import namedtuple
 from operator import add
 from pathlib import Path
@@ -38,12 +37,9 @@ def store(folders):
 
 
 @pytest.fixture
-def temporary(tmp_path, monkeypatch):
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    assert list(folder.iterdir()) == []
+def temporary(temporary):
+    yield temporary
+    assert list(temporary.iterdir()) == []
     assert list(MEMORY.glob(f"lambdamr-*-{os.getpid()}-*")) == []
 
 

@@ -307,7 +307,7 @@ def image_build(
     with _errors():
         recipe = _recipe(root, requirements, header, base, python, architecture)
         with _watching() as watcher:
-            watcher.step(_building(recipe))
+            watcher.step(f"building the image: {recipe}")
             built = images.build(recipe, engines.find(engine))
         if not built.built:
             _err.print("- it is here already", markup=False)
@@ -418,11 +418,6 @@ def _recipe(
         requirements=requirements,
         headers=tuple(headers or ()),
     )
-
-
-def _building(recipe: images.Recipe) -> str:
-    kind = f"ROOT {recipe.root}" if recipe.root else "plain Python"
-    return f"building the image: {kind}, Python {recipe.python} on {recipe.architecture}"
 
 
 def _numbers(words: list[str], said: bool) -> tuple[int, ...] | None:

@@ -143,8 +143,7 @@ def push(
     watcher = watcher or Watcher()
     check_stack_name(name)
     Settings(**options)
-    kind = f"ROOT {recipe.root}" if recipe.root else "plain Python"
-    watcher.step(f"building the image: {kind}, Python {recipe.python} on {recipe.architecture}")
+    watcher.step(f"building the image: {recipe}")
     image = images.build(recipe, engine)
     found = stacks.find(session, name)
     settings = replace(_merged(found, {} if found else options), repository=True)

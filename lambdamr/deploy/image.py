@@ -51,6 +51,10 @@ class Recipe:
     requirements: Path | None = None
     headers: tuple[Path, ...] = ()
 
+    def __str__(self) -> str:
+        kind = f"ROOT {self.root}" if self.root else "plain Python"
+        return f"{kind}, Python {self.python} on {self.architecture}"
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -151,18 +155,10 @@ def _sources(root: bool) -> Iterator[Path]:
 def _digest(context: Path, words: Sequence[str]) -> str:
     digest = hashlib.sha256("\0".join(words).encode())
     for file in sorted(context.rglob("*")):
-        if file.is_file() and not _says_how_it_came(file):
+        how_it_came = file.parent.suffix == ".dist-info" and file.name in wheels.OF_PIP
+        if file.is_file() and not how_it_came:
             name = file.relative_to(context).as_posix()
             mode = "x" if os.access(file, os.X_OK) else "-"
             content = hashlib.sha256(file.read_bytes()).hexdigest()
             digest.update(f"{name}\0{mode}{content}\0".encode())
     return digest.hexdigest()[:16]
-
-
-def _says_how_it_came(file: Path) -> bool:
-    return file.parent.suffix == ".dist-info" and file.name in (
-        "RECORD",
-        "REQUESTED",
-        "INSTALLER",
-        "direct_url.json",
-    )

@@ -20,7 +20,6 @@ LIMIT = 262_144_000
 """Bytes of a function, unpacked (250 MB: Lambda quotas; not found again in 2026-11)."""
 
 _OWN = ("lambdamr", "cloudpickle")  # the client's, whatever the requirements say: pickles must fit
-_OF_PIP = ("RECORD", "REQUESTED", "INSTALLER", "direct_url.json")  # how it came, not what it is
 _WHEN = (1980, 1, 1, 0, 0, 0)  # of every file: the bytes depend on nothing but the contents
 
 
@@ -76,7 +75,7 @@ def _files(target: Path) -> Iterator[tuple[str, Path]]:
     for file in _below(target):
         name = file.relative_to(target).as_posix()
         top = name.partition("/")[0]
-        if top != "bin" and top.partition("-")[0] not in _OWN and file.name not in _OF_PIP:
+        if top != "bin" and top.partition("-")[0] not in _OWN and file.name not in wheels.OF_PIP:
             yield name, file
     for module in (lambdamr, cloudpickle):
         package = Path(module.__file__ or "").parent

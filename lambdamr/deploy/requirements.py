@@ -16,6 +16,9 @@ from packaging.utils import canonicalize_name
 
 from lambdamr.errors import InputError
 
+OF_PIP = ("RECORD", "REQUESTED", "INSTALLER", "direct_url.json")
+"""Files that say how a package came, not what it is."""
+
 _MACHINE = {"x86_64": "x86_64", "arm64": "aarch64"}
 
 

@@ -25,7 +25,6 @@ from lambdamr.runtimes.secret import FILE, SERVICES
 
 _log = logging.getLogger(__name__)
 
-
 Invocation = Literal["auto", "request", "event"]
 
 

@@ -33,7 +33,6 @@ _CONNECTIONS = 100_000  # no limit: the core has one, and what was abandoned kee
 
 _KEEP_ALIVE = 45  # seconds; NAT gateways drop what was silent for 350 (VPC guide), homes sooner
 
-
 _DESCRIPTORS = 256  # of a process, for other things than connections
 
 _loaders: dict[str | None, Any] = {}  # they remember the models of services, which load slowly
