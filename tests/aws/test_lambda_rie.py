@@ -1,35 +1,22 @@
-"""The handler under AWS's own runtime client (awslambdaric) and runtime interface emulator.
+"""The handler under AWS's own runtime client (awslambdaric) and runtime interface emulator."""
 
-The emulator is a binary inside the aws-sam-cli wheel, which the Makefile unpacks.
-"""
-
-import contextlib
 import os
-import platform
-import signal
-import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 
 import pytest
 import stack
-from emulator import free_port, wait_for_port
+from interface_emulator import binary, serving
 from suite import ExecutorContract
 
 import lambdamr
 from lambdamr.runtimes import envelope
 
 FUNCTION = "lambdamr-rie"
-ARCH = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
 
 
-@contextlib.contextmanager
-def interface_emulator(handler, folder, **variables):
+def behind_it(handler, folder, **variables):
     """The URL of a handler, behind AWS's programs."""
-    assert "LAMBDAMR_TEST_RIE" in os.environ, "make test says where it is; or set it to the folder"
-    binary = Path(os.environ["LAMBDAMR_TEST_RIE"]) / f"aws-lambda-rie-{ARCH}"
-    port, api = free_port(), free_port()
     environment = {
         **os.environ,
         "AWS_REGION": stack.REGION,
@@ -40,30 +27,19 @@ def interface_emulator(handler, folder, **variables):
         "PYTHONPATH": str(folder),
         **variables,
     }
-    own = ["--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
-    own += ["--runtime-api-address", f"127.0.0.1:{api}"]
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            [str(binary), *own, sys.executable, "-P", "-m", "awslambdaric", handler],
-            env=environment,
-            cwd=folder,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_for_port(port, process, folder / "log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    runtime = [sys.executable, "-P", "-m", "awslambdaric", handler]
+    return serving(
+        lambda addresses: [str(binary()), *addresses, *runtime],
+        folder,
+        env=environment,
+        cwd=folder,
+    )
 
 
 @pytest.fixture(scope="module")
 def rie(_cloud, tmp_path_factory):
     variables = {"AWS_ENDPOINT_URL": _cloud.url, "LAMBDAMR_BUCKET": _cloud.bucket}
-    with interface_emulator(stack.HANDLER, tmp_path_factory.mktemp("rie"), **variables) as url:
+    with behind_it(stack.HANDLER, tmp_path_factory.mktemp("rie"), **variables) as url:
         _cloud.gateway.free[FUNCTION] = ["1"]  # one invocation at a time
         _cloud.gateway.elsewhere[FUNCTION] = url
         yield
@@ -106,7 +82,7 @@ class TestRuntimeInterface(ExecutorContract):
 def test_it_is_the_emulator_of_aws_and_has_its_limit(tmp_path):
     """Or the sizes above would prove nothing."""
     (tmp_path / "main.py").write_text("def handler(event, context): return 'x' * event")
-    with interface_emulator("main.handler", tmp_path) as url:
+    with behind_it("main.handler", tmp_path) as url:
         url += "/2015-03-31/functions/function/invocations"
         assert invoke(url, 6_000_000) == b'"%s"' % (b"x" * 6_000_000)
         assert b"ResponseSizeTooLarge" in invoke(url, 6_300_000)

@@ -3,9 +3,7 @@
 import contextlib
 import json
 import os
-import platform
 import shutil
-import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,15 +14,15 @@ import pytest
 import ROOT
 import stack  # from the tests of aws
 from building import ROOT_OF_PROJECT, build_image, buildah, in_image
-from emulator import emulator, free_port, wait_for_port
+from emulator import emulator
 from gateway import Gateway
 from generate import generate
+from interface_emulator import binary, serving
 
 import lambdamr
 
 pytestmark = pytest.mark.timeout(600)
 BUCKET, FUNCTION = "lambdamr-image", "lambdamr-image-1769"
-ARCH = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "000000000000",
     "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
@@ -33,18 +31,11 @@ CREDENTIALS = {
 }
 
 
-@contextlib.contextmanager
 def started(image, seen, folder, **variables):
     """The URL of the image's handler, behind AWS's runtime interface emulator."""
-    shutil.copy(
-        Path(os.environ["LAMBDAMR_TEST_RIE"]) / f"aws-lambda-rie-{ARCH}", seen / "aws-lambda-rie"
-    )
+    program = shutil.copy(binary(), seen / "aws-lambda-rie")
     config = json.loads(buildah("inspect", "--type=image", image.name))["OCIv1"]["config"]
-    port, api = free_port(), free_port()
-    command = [str(seen / "aws-lambda-rie")]
-    command += ["--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
-    command += ["--runtime-api-address", f"127.0.0.1:{api}"]
-    command += [*config["Entrypoint"], *config["Cmd"]]
+    runtime = [*config["Entrypoint"], *config["Cmd"]]
     variables = {
         **CREDENTIALS,
         "AWS_REGION": stack.REGION,
@@ -53,20 +44,10 @@ def started(image, seen, folder, **variables):
         "AWS_LAMBDA_FUNCTION_TIMEOUT": "300",
         **variables,
     }
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            in_image(image, seen, *command, **variables),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_for_port(port, process, folder / "log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    return serving(
+        lambda addresses: in_image(image, seen, str(program), *addresses, *runtime, **variables),
+        folder,
+    )
 
 
 @pytest.fixture(scope="module")

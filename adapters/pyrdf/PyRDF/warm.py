@@ -18,23 +18,18 @@ def start() -> None:
     from PyRDF import cpp, precompiled, worker  # noqa: F401  # jobs need the last
 
     ROOT.gROOT.SetBatch(True)
-    precompiled.lower()
-    precompiled.load()
+    if precompiled.available():
+        precompiled.lower()
+        precompiled.load()
     cpp.helpers()
 
 
 def warm_up() -> None:
     """Import ROOT, and run a small graph over a tree of the usual columns; leaves no threads."""
-    import ROOT
-
-    from PyRDF import codec, cpp, graph, partial, precompiled, source
+    from PyRDF import codec, graph, partial, source
     from PyRDF.operations import Operation
 
-    ROOT.gROOT.SetBatch(True)
-    if precompiled.available():
-        precompiled.lower()
-        precompiled.load()
-    cpp.helpers()
+    start()
     with tempfile.TemporaryDirectory(prefix="pyrdf-") as folder:
         path = str(Path(folder) / "warm.root")
         _write(path)

@@ -12,6 +12,17 @@ def trees(data):
     return "t", [str(data / f"{name}.root") for name in "abc"]
 
 
+def chain_with_friend(data):
+    """A chain of three files, and its friend of two, which has to be kept alive."""
+    main, friend = ROOT.TChain("t"), ROOT.TChain("f")
+    for name in "abc":
+        main.Add(str(data / f"{name}.root"))
+    for part in ("one", "two"):
+        friend.Add(str(data / f"friend_{part}.root"))
+    main.AddFriend(friend, "other")
+    return main, friend
+
+
 def tuple_of(kind, *values):
     return ROOT.std.vector[kind](values)
 

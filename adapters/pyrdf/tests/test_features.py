@@ -10,6 +10,7 @@ import numpy as np
 import PyRDF
 import pytest
 import ROOT
+from cases import chain_with_friend
 from same import assert_same
 
 import lambdamr
@@ -61,12 +62,7 @@ def test_default_columns(data, executor):
 
 
 def test_friends_with_an_alias_and_other_boundaries(data, executor):
-    main, friend = ROOT.TChain("t"), ROOT.TChain("f")
-    for name in "abc":
-        main.Add(str(data / f"{name}.root"))
-    for part in ("one", "two"):
-        friend.Add(str(data / f"friend_{part}.root"))
-    main.AddFriend(friend, "other")
+    main, _friend = chain_with_friend(data)
     check(
         (main,),
         executor,

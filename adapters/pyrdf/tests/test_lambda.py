@@ -9,6 +9,7 @@ import nbformat
 import PyRDF
 import pytest
 import ROOT
+from cases import chain_with_friend
 from emulated_lambda import BUCKET, stack
 from generate import generate
 from nbclient import NotebookClient
@@ -75,12 +76,7 @@ def test_no_dataset(aws):
 
 
 def test_a_chain_with_friends(aws, data):
-    main, friend = ROOT.TChain("t"), ROOT.TChain("f")
-    for name in "abc":
-        main.Add(str(data / f"{name}.root"))
-    for part in ("one", "two"):
-        friend.Add(str(data / f"friend_{part}.root"))
-    main.AddFriend(friend, "other")
+    main, _friend = chain_with_friend(data)
     got, want = (
         frame(main).Take["int"]("other.i") for frame in (PyRDF.RDataFrame, ROOT.RDataFrame)
     )
