@@ -95,6 +95,25 @@ def test_an_executor_by_name_keeps_no_processes():
     assert crew_processes() == []
 
 
+def test_the_template_starts_before_the_driver_imports_what_it_needs_itself():
+    ended = script(
+        """
+        import sys
+        from lambdamr import LocalExecutor, map_reduce
+        from lambdamr.executors.local_process import TemplateProcess
+
+        def spawn(self, original=TemplateProcess._spawn):
+            print({"asyncio", "cloudpickle", "tempfile"} & set(sys.modules))
+            original(self)
+
+        TemplateProcess._spawn = spawn
+        with LocalExecutor(workers=2) as executor:
+            print(map_reduce(len, lambda a, b: a + b, range(8), executor=executor))
+        """
+    )
+    assert ended.stdout.splitlines() == ["set()", "8"], ended.stderr
+
+
 @pytest.mark.parametrize("tasks", [1, 3])
 def test_a_worker_is_replaced_after_so_many_tasks(tasks):
     told = []
