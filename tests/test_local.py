@@ -484,6 +484,22 @@ def test_too_few_descriptors_are_a_clear_error():
     assert value == "8"
 
 
+def test_workers_give_back_the_memory_of_a_job_when_it_ends(executor):
+    import numpy
+
+    def mapper(partition):
+        return [numpy.full(5 << 20, 1.0) for _ in range(2)] and len(partition)
+
+    before = {process.pid: process.memory_info().rss for process in crew_processes()}
+    assert lambdamr.map_reduce(mapper, add, range(8), executor=executor) == 8
+    workers = [process for process in crew_processes() if process.pid not in before]
+    assert workers
+    deadline = time.monotonic() + 30
+    while max(process.memory_info().rss for process in workers) > 70 << 20:  # of 80 MiB, and Python
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 # -- arguments -------------------------------------------------------------------------------------
 
 

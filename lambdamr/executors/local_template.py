@@ -37,6 +37,15 @@ _PARENT_CHECK = 2.0  # seconds; a driver that forked may leave its end of the so
 _FAREWELL = 5  # seconds that what modules registered to run at exit may take
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 
+_MALLOC = {
+    "M_TRIM_THRESHOLD": (-1, 128 << 20),
+    "M_TOP_PAD": (-2, 64 << 20),
+    "M_MMAP_THRESHOLD": (-3, 64 << 20),
+}
+"""glibc, mallopt(3): number of a parameter, and bytes. What a worker frees it keeps until its job
+ends. By default an array over 32 MiB goes back to the system at once, and the next one is faulted
+in anew: 32 of them, made and summed, took 0.18 s in the place of 0.15 (2026-11-25)."""
+
 
 def main(control_fd: int) -> None:
     """Entry point of the template process."""
@@ -64,6 +73,7 @@ def main(control_fd: int) -> None:
         _die_with_parent(0)
         if settings.preload or settings.warm_up:
             gc.collect()
+        _keep_freed_memory()
         gc.freeze()  # so that the collector of a worker does not copy the template's pages
         template = _Template(control, parent, LocalStore(folders, settings.inline))
         template.run()
@@ -206,6 +216,7 @@ def serve(connection: socket.socket, worker: Worker) -> None:
             return
         if task is None:  # the job is over
             worker.forget(everything=True)
+            _give_back_freed_memory()
             continue
         answer = framed(worker.evaluate(task))
         if os.getpid() != pid:  # a child that the mapper forked came back from it: the parent
@@ -228,6 +239,19 @@ def _kill(pid: int, *, reaped: bool = False) -> None:
     for kill in (os.killpg,) if reaped else (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
+
+
+def _keep_freed_memory() -> None:
+    if any(name.startswith("MALLOC_") for name in os.environ):  # the user knows better
+        return
+    with contextlib.suppress(AttributeError):  # not glibc
+        for number, size in _MALLOC.values():
+            _libc().mallopt(number, size)
+
+
+def _give_back_freed_memory() -> None:
+    with contextlib.suppress(AttributeError):
+        _libc().malloc_trim(0)
 
 
 def _flush() -> None:
