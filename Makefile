@@ -27,7 +27,7 @@ demo: $(VENV)/.group-demo $(VENV)/.installed $(VENV)/.pyrdf ## run examples/demo
 
 # From tests/ and with -P, so that the lambdamr next door is out of reach: the wheel is what is tested.
 # What waits more than it computes goes first, three files at a time; what minds the clock runs alone.
-WAITING := aws contract deploy report simulation
+WAITING := aws contract deploy report simulation soak
 PYTEST   = cd tests && LAMBDAMR_ARTIFACTS=$${LAMBDAMR_ARTIFACTS-$(CURDIR)/build} \
            LAMBDAMR_TEST_INSTALLED=1 LAMBDAMR_TEST_RIE=$(CURDIR)/$(VENV)/.rie $(RUN) -P -m pytest
 
