@@ -6,6 +6,9 @@ from PyRDF import warm
 
 warm.start()
 
-from lambdamr.runtimes.aws_lambda import handler  # noqa: E402  # it measures how long that took
+from lambdamr.runtimes import aws_lambda  # noqa: E402  # it measures how long that took
+
+aws_lambda.warm_up = warm.warm_up
+handler = aws_lambda.handler
 
 __all__ = ["handler"]
