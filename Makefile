@@ -62,10 +62,11 @@ image: $(VENV)/.group-image $(VENV)/.installed $(VENV)/.pyrdf ## build the image
 image-push: $(VENV)/.group-image $(VENV)/.installed $(VENV)/.pyrdf ## build it, and push it to the repository of the stack
 	$(VENV)/bin/lambdamr image push $(ARGS)
 
-lint: $(VENV)/.group-lint lint-aws ## style, format, who may import whom, and the AWS template
+lint: $(VENV)/.group-lint lint-aws ## style, format, who may import whom, the AWS template, the pipelines
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(VENV)/bin/lint-imports --no-logo --no-cache
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 lint-aws: $(VENV)/aws/.made
 	$(VENV)/aws/bin/cfn-lint lambdamr/deploy/template.yaml
