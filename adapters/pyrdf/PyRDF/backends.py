@@ -40,13 +40,17 @@ def _make_local(conf: dict[str, Any]) -> Any:
     if isinstance(given.get("memory"), list):
         given["memory"] = tuple(given["memory"])
     if "workers" in given:
-        given["workers"] = count(given["workers"])
+        given["workers"] = count(given["workers"], "workers")
     return _local(tuple(sorted(given.items())))
 
 
 def _make_aws(conf: dict[str, Any]) -> Any:
     given = {key: conf.pop(key) for key in _aws_keys() if key in conf}
-    return _aws_executor()(**given)
+    if "warm" in given:
+        given["warm"] = count(given["warm"], "warm")
+    executor = _aws_executor()(**given)
+    executor.prepare()
+    return executor
 
 
 def _aws_executor() -> Any:

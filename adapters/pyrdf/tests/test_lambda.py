@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import analysis  # from the examples
@@ -14,6 +15,8 @@ from emulated_lambda import BUCKET, stack
 from generate import generate
 from nbclient import NotebookClient
 from same import assert_same
+
+import lambdamr
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -64,6 +67,23 @@ def test_headers_libraries_and_files_that_a_lambda_has_never_seen(aws, tmp_path)
     PyRDF.include_headers("include")
     df = PyRDF.RDataFrame(10).Define("z", "top_of_lambda((int)rdfentry_)")
     assert df.Sum("z").GetValue() == 445
+
+
+def test_environments_that_are_started_before_the_graph_is_booked(cloud, monkeypatch):
+    prepared, prepare = [], lambdamr.LambdaExecutor.prepare
+    monkeypatch.setattr(
+        lambdamr.LambdaExecutor, "prepare", lambda self: prepared.append(self) or prepare(self)
+    )
+    PyRDF.use("AWS", {"npartitions": 2, "warm": "1"})
+    try:
+        assert len(prepared) == 1
+        assert PyRDF.RDataFrame(100).Define("x", "1").Sum("x").GetValue() == 100
+        woken = asyncio.run(prepared[0].wake())
+        assert (woken.environments, woken.cold, woken.error) == (1, 0, None)
+    finally:
+        PyRDF.session._state.clear()
+    with pytest.raises(PyRDF.InputError, match="warm must be a whole number from 1 up, not 0"):
+        PyRDF.use("AWS", {"warm": 0})
 
 
 def few(df):
