@@ -258,23 +258,24 @@ def _call(operation: Operation) -> tuple[str, list[str], list[float]] | None:
         return None
     if operation.kind == "fills":
         model = model_of(arguments, {})
-        columns = [each for each in arguments if each is not model]
-        return ("Fills", columns, []) if columns and _are_strings(columns) else None
+        named = [each for each in arguments if each is not model]
+        return ("Fills", named, []) if named and _are_strings(named) else None
     if name in _STRINGS:
         known = len(arguments) in _STRINGS[name] and _are_strings(arguments)
         return (name, list(arguments), []) if known else None
     if name not in _MODELS or not arguments or not isinstance(arguments[0], tuple):
         return None
     axes, counts = _MODELS[name]
-    titles, numbers, columns = arguments[0][:2], arguments[0][2:], arguments[1:]
-    if len(numbers) != 3 * axes or len(columns) not in counts:
+    model, columns = arguments[0], arguments[1:]
+    strings, numbers = [*model[:2], *columns], model[2:]
+    if len(numbers) != 3 * axes or len(columns) not in counts or not _are_strings(strings):
         return None
-    bins, limits = numbers[::3], [*numbers[1::3], *numbers[2::3]]
-    if not (_are_strings([*titles, *columns]) and all(type(each) is int for each in bins)):
+    limits = [*numbers[1::3], *numbers[2::3]]
+    if not all(type(each) is int for each in numbers[::3]):
         return None
     if not all(isinstance(each, (int, float)) for each in limits):
         return None
-    return name, [*titles, *columns], list(numbers)
+    return name, strings, list(numbers)
 
 
 def _are_strings(values: Iterable[Any]) -> bool:

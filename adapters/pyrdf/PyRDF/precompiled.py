@@ -54,7 +54,7 @@ def _root() -> tuple[Path, Path]:
     if found is None or found.origin is None:
         raise ModuleNotFoundError("there is no ROOT to compile for")
     package = Path(found.origin).parent
-    for prefix in (package, *package.parents[:2]):  # of pip's ROOT, and of others: <prefix>/lib/ROOT
+    for prefix in (package, *package.parents[:2]):  # pip's ROOT; others are <prefix>/lib/ROOT
         if (prefix / "include/RVersion.h").exists():
             return prefix / "include", prefix / "lib"
     raise ModuleNotFoundError(f"there are no headers of ROOT near {package}")

@@ -1,10 +1,11 @@
 """The mapper: runs a graph over one range, where a task was sent.
 
 In a process with a single thread the graph is compiled once, and each range runs in a child that is
-forked from there (`PyRDF.isolation`). Where there is a library for it, and the graph is one of strings,
-Python sees nothing of ROOT there (`PyRDF.native`). Elsewhere (a thread of Dask, the user's own process) each
-range books a graph of its own: ROOT's own backends clone the actions of one that has run, which in
-6.40 gives wrong counts (HistoND) or a crash (Report).
+forked from there (`PyRDF.isolation`). If the graph is one of strings, and the library of
+`PyRDF.precompiled` is there, Python sees nothing of ROOT meanwhile (`PyRDF.native`). Elsewhere (a
+thread of Dask, the user's own process) each range books a graph of its own: ROOT's own backends
+clone the actions of one that has run, which in 6.40 gives wrong counts (HistoND) or a crash
+(Report).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A graph of strings gives the same bits without Python's view of ROOT as with it, and what ROOT gives."""
+"""A graph of strings gives the same bits with Python's view of ROOT and without it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ SOURCES = {
         [str(data / f"{name}.root") for name in ("empty", "a", "empty", "c")],
     ),
     "a chain with a friend": chain_with_friend,
-    "an RNTuple": lambda data: ("n", [str(data / f"ntuple_{part}.root") for part in ("one", "two")]),
+    "an RNTuple": lambda data: ("n", [str(data / f"ntuple_{n}.root") for n in ("one", "two")]),
 }
 
 
@@ -140,7 +140,7 @@ def test_a_specification_with_metadata_and_friends(data, quick, by_python):
 
 
 def test_code_and_headers(data, quick, by_python, tmp_path):
-    (tmp_path / "mine.h").write_text("#pragma once\ninline double of_a_header(double x) { return x; }")
+    (tmp_path / "mine.h").write_text("inline double of_a_header(double x) { return x; }")
     PyRDF.include_headers("mine.h")
     PyRDF.DistributeCppCode("double of_code(double x) { return x / 3; }")
     sums = []
