@@ -136,6 +136,10 @@ $(VENV)/.installed: dist/.built $(VENV)/.made
 	$(PIP) install dist/*.whl
 	@touch $@
 
-$(VENV)/.pyrdf: $(shell find adapters/pyrdf -name '*.py' -o -name pyproject.toml) $(VENV)/.installed $(VENV)/.group-build
+# The library is for workers on this machine; who has no C++ compiler has slower ones.
+$(VENV)/.pyrdf: $(shell find adapters/pyrdf -name '*.py' -o -name '*.h' -o -name '*.cpp' -o -name pyproject.toml) \
+                $(VENV)/.installed $(VENV)/.group-build
 	$(PIP) install --no-build-isolation --force-reinstall --no-deps ./adapters/pyrdf
+	@if command -v c++ >/dev/null; then cd $(VENV) && $(RUN) -W ignore -m PyRDF.precompiled; \
+	 else echo 'no c++ here: PyRDF compiles in each session what it could compile once'; fi
 	@touch $@

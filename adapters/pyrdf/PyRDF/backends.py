@@ -24,7 +24,7 @@ def local(workers: int | None = None, **settings: Any) -> LocalExecutor:
         workers: how many; default the CPUs that this process may use.
         settings: others of `lambdamr.LocalExecutor`.
     """
-    executor = LocalExecutor(workers, preload=["ROOT"], warm_up=warm_up, **settings)
+    executor = LocalExecutor(workers, warm_up=warm_up, **settings)
     executor.prepare()
     return executor
 

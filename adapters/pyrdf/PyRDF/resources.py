@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PyRDF import codec, precompiled, remote
+from PyRDF import codec, native, precompiled, remote
 from PyRDF.errors import InputError
 
 Role = Literal["header", "library", "file"]
@@ -92,12 +92,10 @@ class Setup:
         os.chdir(place)
 
     def _apply(self, own: bool) -> None:
-        import ROOT
-
         if self.resources:
             folder = materialise(self.resources)
-            ROOT.gInterpreter.AddIncludePath(f"-I{folder}")
-            ROOT.gSystem.AddDynamicPath(str(folder))
+            _add_include_path(folder)
+            _add_library_path(folder)
             if own:
                 self.enter()
             elif any(resource.role == "file" for resource in self.resources):
@@ -105,10 +103,10 @@ class Setup:
             for resource in self.resources:
                 path = folder / resource.name
                 if resource.role == "header" and resource.include:
-                    ROOT.gInterpreter.AddIncludePath(f"-I{path.parent}")
+                    _add_include_path(path.parent)
                     content = resource.name.encode() + b"\0" + resource.data
                     declare(f'#include "{path}"', resource.name, content)
-                elif _is_library(resource) and ROOT.gSystem.Load(str(path)) < 0:
+                elif _is_library(resource) and not _load(path):
                     raise RuntimeError(f"the library {resource.name} cannot be loaded")
         for code in self.code:
             declare(code, "the code of DistributeCppCode")
@@ -125,6 +123,41 @@ def _is_library(resource: Resource) -> bool:
     return resource.role == "library" and resource.name.endswith(_LIBRARIES)
 
 
+def _add_include_path(folder: Path) -> None:
+    if native.started():
+        native.add_include_path(str(folder))
+        return
+    import ROOT
+
+    ROOT.gInterpreter.AddIncludePath(f"-I{folder}")
+
+
+def _add_library_path(folder: Path) -> None:
+    if native.started():
+        native.add_library_path(str(folder))
+        return
+    import ROOT
+
+    ROOT.gSystem.AddDynamicPath(str(folder))
+
+
+def _load(library: Path) -> bool:
+    if native.started():
+        return native.load(str(library))
+    import ROOT
+
+    return int(ROOT.gSystem.Load(str(library))) >= 0
+
+
+def _declare(code: str) -> bool:
+    with precompiled.optimised():
+        if native.started():
+            return native.declare(code)
+        import ROOT
+
+        return bool(ROOT.gInterpreter.Declare(code))
+
+
 def declare(code: str, what: str, content: bytes | None = None) -> None:
     """Compile C++ in this process, once.
 
@@ -136,12 +169,8 @@ def declare(code: str, what: str, content: bytes | None = None) -> None:
     Raises:
         RuntimeError: it does not compile.
     """
-    import ROOT
-
     guard = "PYRDF_" + hashlib.blake2b(content or code.encode(), digest_size=12).hexdigest()
-    with precompiled.optimised():
-        done = ROOT.gInterpreter.Declare(f"#ifndef {guard}\n#define {guard}\n{code}\n#endif")
-    if not done:
+    if not _declare(f"#ifndef {guard}\n#define {guard}\n{code}\n#endif"):
         raise RuntimeError(
             f"{what} does not compile; what the compiler said is above, or in the log"
         )
