@@ -425,7 +425,7 @@ DRIVER = """
     import lambdamr
     from lambdamr.executors import local_pool
 
-    local_pool.LocalPool.latency = 1e-6  # so that each partition is answered for, and kept, by itself
+    local_pool.LocalPool.latency = 1e-6  # so that each partition is answered for by itself
 
     def mapper(partition):
         time.sleep(0.004)
