@@ -72,6 +72,12 @@ def start() -> None:
     _library()
 
 
+def version() -> str:
+    """Of ROOT."""
+    found: str = _library().PyRDFVersion().decode()
+    return found
+
+
 def takes(operations: Iterable[Operation]) -> bool:
     """Whether it can book all of these."""
     return all(_call(operation) is not None for operation in operations)
