@@ -4,8 +4,8 @@
 
 Each run is a fresh Python. "first" is from its start to the first histogram, imports included;
 "second" is the same graph on a new dataframe. Peers take turns, so a busy machine is fair to all;
-medians are shown. Dask runs the graph without its Report, which crashes ROOT's workers there (6.40).
-Needs ROOT and PyRDF (`make test-pyrdf` installs them).
+medians are shown. Dask runs the graph without its Report, which crashes ROOT's workers there
+(6.40). Needs ROOT and PyRDF (`make test-pyrdf` installs them).
 """
 
 from __future__ import annotations
