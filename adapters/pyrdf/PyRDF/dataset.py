@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from PyRDF import remote
+from PyRDF import precompiled, remote
 from PyRDF.errors import InputError, reason
 from PyRDF.source import Empty, Files, Friend, Sample, Source, local
 
@@ -24,6 +24,7 @@ def open_dataset(arguments: tuple[Any, ...]) -> tuple[Any, Source]:
 
     if not arguments:
         raise InputError(f"RDataFrame() needs {_SOURCES}")
+    precompiled.load()  # what is booked here, to see that it can be, is compiled, too
     arguments = _plain(arguments)
     first = arguments[0]
     if isinstance(first, ROOT.RDF.Experimental.RDatasetSpec):

@@ -152,11 +152,12 @@ def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
 
 def _booker(plan: Plan) -> Any:
     """The module that books the graph of a plan, ready to do it."""
-    if native.available():
+    if not native.available():
+        return graph
+    if native.takes(plan.operations):
         native.start()
-        if native.takes(plan.operations):
-            return native
-        warm.start_python()
+        return native
+    warm.start_python()
     return graph
 
 
