@@ -16,7 +16,7 @@ SOURCES := pyproject.toml README.md LICENSE CHANGELOG.md Makefile \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one .venv get in each other's way
-.PHONY: help demo test test-setup test-waiting test-alone test-pyrdf image image-test image-push lint lint-aws format types bench docs wheel clean
+.PHONY: help demo test test-setup test-waiting test-timed test-pyrdf image image-test image-push lint lint-aws format types bench docs wheel clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -26,7 +26,7 @@ demo: $(VENV)/.group-demo $(VENV)/.installed $(VENV)/.pyrdf ## run examples/demo
 	$(RUN) examples/dimuon/demo.py
 
 # From tests/ and with -P, so that the lambdamr next door is out of reach: the wheel is what is tested.
-# What waits more than it computes goes first, three files at a time; what minds the clock runs alone.
+# What waits more than it computes goes first, three files at a time; then what minds the clock, two.
 # `.ci/run` runs the image's tests beside the first.
 WAITING := aws contract deploy report simulation soak
 PYTEST   = cd tests && LAMBDAMR_ARTIFACTS=$${LAMBDAMR_ARTIFACTS-$(CURDIR)/build} \
@@ -36,7 +36,7 @@ ifdef ARGS
 test: $(VENV)/.group-test $(VENV)/.rie/.unpacked $(VENV)/.installed
 	$(PYTEST) $(ARGS)
 else
-test: test-waiting test-alone test-pyrdf ## test the installed wheel; ARGS="-k tree" for some of it
+test: test-waiting test-timed test-pyrdf ## test the installed wheel; ARGS="-k tree" for some of it
 endif
 
 test-setup: $(VENV)/.group-test-pyrdf $(VENV)/.rie/.unpacked $(VENV)/.installed $(VENV)/.pyrdf
@@ -44,8 +44,8 @@ test-setup: $(VENV)/.group-test-pyrdf $(VENV)/.rie/.unpacked $(VENV)/.installed 
 test-waiting: $(VENV)/.group-test $(VENV)/.rie/.unpacked $(VENV)/.installed
 	$(PYTEST) -n 3 --dist loadfile $(WAITING)
 
-test-alone: $(VENV)/.group-test $(VENV)/.rie/.unpacked $(VENV)/.installed
-	$(PYTEST) $(addprefix --ignore=,$(WAITING) image)
+test-timed: $(VENV)/.group-test $(VENV)/.rie/.unpacked $(VENV)/.installed
+	$(PYTEST) -n 2 --dist loadfile $(addprefix --ignore=,$(WAITING) image)
 
 test-pyrdf: $(VENV)/.group-test-pyrdf $(VENV)/.installed $(VENV)/.pyrdf ## test the adapter to ROOT
 	cd adapters/pyrdf/tests && $(RUN) -P -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadfile)
