@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from PyRDF import codec, remote
+from PyRDF import codec, remote, source
 from PyRDF.cpp import helpers
 from PyRDF.operations import Operation, model_of
 
@@ -246,17 +246,15 @@ class _Snapshot:
     """The files that were written, in the order of the ranges."""
 
     def take(self, promise: Any, operation: Operation) -> list[SnapshotFile]:
-        import ROOT
-
         promise.GetValue()
-        temporary = operation.arguments[1]
-        entries = ROOT.RDataFrame(operation.arguments[0], temporary).Count().GetValue()
+        tree, temporary = operation.arguments[:2]
+        entries = source.entries_of(tree, temporary)
         if remote.on_s3(operation.final):
             remote.store(temporary, operation.final)
             os.unlink(temporary)
         else:
             os.replace(temporary, operation.final)
-        return [SnapshotFile(operation.final, int(entries))]
+        return [SnapshotFile(operation.final, entries)]
 
     def take_varied(self, results: Any, which: int, key: str) -> Any:
         raise TypeError("a Snapshot has no variations")
@@ -352,9 +350,8 @@ def finish(operation: Operation, value: Any, parent: Operation | None = None) ->
     return Variations(finished)
 
 
-_NUMBERS = {
+_NUMBERS = {  # without char, which is a string of one letter in Python
     "bool": np.bool_,
-    "char": np.int8,
     "signed char": np.int8,
     "unsigned char": np.uint8,
     "short": np.int16,
@@ -368,7 +365,6 @@ _NUMBERS = {
     "float": np.float32,
     "double": np.float64,
     "Bool_t": np.bool_,
-    "Char_t": np.int8,
     "UChar_t": np.uint8,
     "Short_t": np.int16,
     "UShort_t": np.uint16,

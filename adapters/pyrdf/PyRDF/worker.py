@@ -9,6 +9,8 @@ range books a graph of its own: ROOT's own backends clone the actions of one tha
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import secrets
 import tempfile
 import threading
@@ -19,6 +21,7 @@ from typing import Any
 
 from lambdamr.wire import Buffer, decode, encode
 from PyRDF import codec, isolation
+from PyRDF.compiler import CompilationError, overheard
 from PyRDF.cpp import helpers
 from PyRDF.errors import RangeCrashedError, RangeError, reason
 from PyRDF.graph import Graph, book
@@ -95,7 +98,8 @@ class GraphMapper:
         plan: Plan = codec.loads(self._plan)
         with _named(part, None, plan.source):
             plan.setup.apply()
-        return self._run(plan, None, part, None)
+        with _in_order():
+            return self._run(plan, None, part, None)
 
     def _run(self, plan: Plan, graph: Graph | None, part: Range, piece: Slice | None) -> Partial:
         with _named(part, piece, plan.source) as progress:
@@ -105,7 +109,11 @@ class GraphMapper:
                 plan.source.rebind(graph.frame, piece if piece.entries else plan.source.nothing())
             else:
                 frame = plan.source.open(piece if piece.entries else plan.source.nothing())
-                graph = book(frame, plan.operations, part.number, secrets.token_hex(4))
+                if _spoiled:
+                    raise RuntimeError(_SPOILED)
+                with _compiling():
+                    graph = book(frame, plan.operations, part.number, secrets.token_hex(4))
+                    graph.compile()
             return Partial(self._actions, graph.run(), (), piece.entries, piece.counts)
 
 
@@ -120,6 +128,7 @@ class _Compiled:
 
 
 _known: OrderedDict[str, _Compiled] = OrderedDict()
+_spoiled: list[CompilationError] = []
 _one_at_a_time = threading.Lock()
 
 
@@ -127,11 +136,13 @@ def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
     if digest in _known:
         _known.move_to_end(digest)
         return _known[digest]
+    if _spoiled:
+        os._exit(1)  # a fresh process tries again
     forget_files()
     plan: Plan = codec.loads(pickled)
     remote = isinstance(plan.source, Files) and plan.source.remote
     compiled = _Compiled(plan, None, remote)
-    with _named(part, None, plan.source, _ADVICE):
+    with _named(part, None, plan.source, _ADVICE), _compiling():
         plan.setup.apply(replaceable=True)
         if not remote:
             compiled.graph = _compile(plan)
@@ -143,6 +154,23 @@ def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
     if len(_known) > _REMEMBERED:
         _known.popitem(last=False)
     return compiled
+
+
+@contextlib.contextmanager
+def _compiling() -> Any:
+    """After a graph that does not compile, ROOT 6.40 compiles no new ones in this process."""
+    try:
+        with overheard():
+            yield
+    except CompilationError as error:
+        _spoiled.append(error)
+        raise
+
+
+_SPOILED = (
+    "a graph did not compile before, and ROOT 6.40 compiles no new ones in this process since "
+    "then: restart it (the kernel; for Dask client.restart())"
+)
 
 
 def _skeleton(source: Files, path: str) -> Files:
@@ -195,6 +223,22 @@ def _elsewhere(operation: Operation, folder: Path) -> Operation:
     )
 
 
+@contextlib.contextmanager
+def _in_order() -> Any:
+    """No implicit multithreading, which takes entries in another order each time."""
+    import ROOT
+
+    threads = ROOT.GetThreadPoolSize() if ROOT.IsImplicitMTEnabled() else 0
+    if not threads:
+        yield
+        return
+    ROOT.DisableImplicitMT()
+    try:
+        yield
+    finally:
+        ROOT.EnableImplicitMT(threads)
+
+
 # -- errors --------------------------------------------------------------------------------------
 
 
@@ -215,9 +259,13 @@ def _named(part: Range, piece: Slice | None, source: Source, advice: str = "") -
         if isinstance(error, KeyboardInterrupt):
             raise
         where = f" ({source.where(progress.piece)})" if progress.piece else ""
-        raise RangeError(f"range {part.number}{where}: {reason(error)}{advice}") from None
+        said = reason(error)
+        if not _UNKNOWN.search(said):
+            advice = ""
+        raise RangeError(f"range {part.number}{where}: {said}{advice}") from None
 
 
+_UNKNOWN = re.compile("undeclared identifier|unknown type|no (member|type|template) named")
 _ADVICE = (
     "\nIf this names a function or class of yours: what was declared in your process only is not "
     "known to the workers; use PyRDF.DistributeCppCode or PyRDF.include_headers"

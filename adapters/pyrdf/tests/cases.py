@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import numpy as np
 import PyRDF
 import PyRDF.dataframe
@@ -21,6 +23,26 @@ def chain_with_friend(data):
         friend.Add(str(data / f"friend_{part}.root"))
     main.AddFriend(friend, "other")
     return main, friend
+
+
+def build_libraries(folder, suffix):
+    """Two shared libraries, of which the first needs the second; the folder that they are in."""
+    (folder / "libraries").mkdir()
+    above, below = (folder / f"libraries/lib{name}_{suffix}.so" for name in ("above", "below"))
+    for library, code, needs in (
+        (below, f'extern "C" int lower_{suffix}() {{ return 41; }}', []),
+        (
+            above,
+            f'extern "C" int lower_{suffix}(); '
+            f'extern "C" int upper_{suffix}() {{ return lower_{suffix}() + 1; }}',
+            [str(below)],
+        ),
+    ):
+        source = folder / f"{library.stem}.cxx"
+        source.write_text(code)
+        command = ["c++", "-shared", "-fPIC", f"-Wl,-soname,{library.name}", str(source), *needs]
+        subprocess.run([*command, "-o", str(library)], check=True)
+    return folder / "libraries"
 
 
 def tuple_of(kind, *values):
@@ -108,6 +130,7 @@ ACTIONS = {
     "Take int": lambda df: df.Take["int"]("i"),
     "Take float": lambda df: df.Filter("i % 2 == 1").Take["float"]("y"),
     "Take bool": lambda df: df.Take["bool"]("odd"),
+    "Take char": lambda df: df.Define("c", "(char)(65 + i % 26)").Take["char"]("c"),
     "Take big": lambda df: df.Take["ULong64_t"]("big"),
     "Take strings": lambda df: df.Take["std::string"]("text"),
     "Take vectors": lambda df: df.Take["ROOT::VecOps::RVec<float>"]("v"),
