@@ -157,7 +157,8 @@ class _Fills:
         histogram = ROOT.TH1D(model.GetHistogram())
         histogram.SetDirectory(ROOT.nullptr)
         numbers = np.ascontiguousarray(np.concatenate(value))
-        helpers().Refill(histogram, numbers, len(numbers), len(columns))
+        if len(numbers):  # cppyy takes no empty array
+            helpers().Refill(histogram, numbers, len(numbers), len(columns))
         histogram.BufferEmpty(1)  # as it is after plain ROOT's event loop
         return histogram
 

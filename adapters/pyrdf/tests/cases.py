@@ -88,6 +88,7 @@ ACTIONS = {
     "Histo1D without a model": lambda df: df.Histo1D("x"),
     "Histo1D without a model, vectors": lambda df: df.Histo1D("v"),
     "Histo1D without a model, weighted": lambda df: df.Histo1D("x", "y"),
+    "Histo1D without a model, nothing": lambda df: df.Filter("i < 0").Histo1D("x"),
     "Histo1D without limits": lambda df: df.Histo1D(("h", "t;a;b", 33, 0.0, 0.0), "x"),
     "Histo2D": lambda df: df.Histo2D(("h", "t", 10, -10, 10, 5, 0, 60), "x", "y"),
     "Histo2D weighted": lambda df: df.Histo2D(("h", "t", 10, -10, 10, 5, 0, 60), "x", "y", "i"),
