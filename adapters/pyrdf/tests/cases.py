@@ -18,9 +18,9 @@ def chain_with_friend(data):
     """A chain of three files, and its friend of two, which has to be kept alive."""
     main, friend = ROOT.TChain("t"), ROOT.TChain("f")
     for name in "abc":
-        main.Add(str(data / f"{name}.root"))
+        main.Add(f"{data}/{name}.root")
     for part in ("one", "two"):
-        friend.Add(str(data / f"friend_{part}.root"))
+        friend.Add(f"{data}/friend_{part}.root")
     main.AddFriend(friend, "other")
     return main, friend
 

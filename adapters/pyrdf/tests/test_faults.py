@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-import time
 
 import PyRDF
 import PyRDF.dataframe
 import PyRDF.engine
 import pytest
 import ROOT
+from killing import sum_while_a_worker_is_killed
 
 import lambdamr
 
@@ -221,30 +218,8 @@ def test_code_that_exits(data, warm):
 
 
 def test_a_worker_that_is_killed_in_mid_range_is_replaced(data, tmp_path, warm):
-    """Once: the second time, the file is there."""
-    mark = tmp_path / "pid"
-    code = f"""
-        if (i == 60 && gSystem->AccessPathName("{mark}")) {{
-            std::ofstream("{mark}") << getpid();
-            sleep(60);
-        }}
-        return i;"""
     df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm, npartitions=4)
-    result = df.Define("z", code).Sum("z")
-
-    def kill():
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if mark.exists() and (pid := mark.read_text()):
-                os.kill(int(pid), signal.SIGKILL)
-                return
-            time.sleep(0.02)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    assert result.GetValue() == sum(range(100))
-    killer.join()
-    assert mark.exists()
+    assert sum_while_a_worker_is_killed(df, tmp_path / "pid") == sum(range(100))
 
 
 def test_a_range_that_hangs_is_stopped(data):

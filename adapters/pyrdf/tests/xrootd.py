@@ -43,7 +43,7 @@ extern "C" { XrdSciTokensHelper *SciTokensHelper = &helper; }
 
 @dataclass(frozen=True)
 class Credentials:
-    """What lets a user in, and the folder of the authorities that the server's certificate needs."""
+    """What lets a user in, and the authorities that vouch for the server."""
 
     authorities: Path
     proxy: Path
@@ -141,7 +141,7 @@ def demanding(folder, mine):
 
 
 def _certificate(folder, name):
-    """A certificate (its key beside it): of an authority, or signed by it, or a proxy (RFC 3820)."""
+    """A certificate, its key beside it: of an authority, signed by it, or a proxy (RFC 3820)."""
     path, key = folder / f"{name}.pem", folder / f"{name}.key"
     subject = "/O=lambdamr/CN=user/CN=1" if name == "proxy" else f"/O=lambdamr/CN={name}"
     request = ("req", "-newkey", "rsa:2048", "-nodes", "-subj", subject, "-keyout", key)
