@@ -7,11 +7,15 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 
 _COMPLAINT = re.compile(r"^.*\berror: (.+)$", re.MULTILINE)
 _REDEFINED = re.compile("redefinition of '([^']+)'")
 _MOST = 3  # complaints in a message; those that follow are mostly of the first
+
+
+_one_at_a_time = threading.RLock()  # the terminal is that of the process
 
 
 class CompilationError(RuntimeError):
@@ -36,12 +40,16 @@ def overheard() -> Iterator[None]:
         CompilationError: in place of an exception that came with complaints.
     """
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as file:
+    with _one_at_a_time, tempfile.TemporaryFile() as file:
         terminal = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:
             yield
+        except CompilationError:  # heard within
+            raise
         except Exception as error:
+            if isinstance(error.__cause__, CompilationError):
+                raise
             complaints = dict.fromkeys(_COMPLAINT.findall(_read(file.fileno())))
             if not complaints:
                 raise

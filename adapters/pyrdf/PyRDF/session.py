@@ -124,6 +124,8 @@ def create_logger(level: str = "WARNING", log_path: str | None = None) -> loggin
     for name in ("PyRDF", "lambdamr"):
         each = logging.getLogger(name)
         each.setLevel(level.upper())
+        for old in each.handlers:
+            old.close()
         each.handlers[:] = handlers
     return logger
 

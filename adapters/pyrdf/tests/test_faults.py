@@ -144,8 +144,14 @@ def test_what_cannot_be_distributed_says_what_can(data, warm):
 def test_settings_that_are_wrong():
     with pytest.raises(PyRDF.InputError, match="'local', 'AWS', 'dask', 'spark'"):
         PyRDF.use("condor")
-    with pytest.raises(PyRDF.InputError, match=r"'cores'; known are .*npartitions"):
-        PyRDF.use("local", {"cores": 3})
+    for name, key in (
+        ("local", "workers"),
+        ("AWS", "concurrency"),
+        ("dask", "n_workers"),
+        ("spark", r"spark\.\*"),
+    ):
+        with pytest.raises(PyRDF.InputError, match=rf"'cores'; known are .*{key}"):
+            PyRDF.use(name, {"cores": 3})
     with pytest.raises(PyRDF.InputError, match="npartitions"):
         PyRDF.use("local", {"npartitions": "many"})
     with pytest.raises(PyRDF.InputError, match=r"X509_USER_PROXY is the path of a file.*'file:"):

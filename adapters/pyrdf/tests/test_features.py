@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -276,6 +277,25 @@ def test_the_old_way_in(data):
     PyRDF.use("LOCAL", {"npartitions": "3", "workers": 1})
     assert PyRDF.current_backend().npartitions == 3
     assert PyRDF.RDataFrame("t", str(data / "a.root")).Count().GetValue() == 100
+
+
+def test_the_new_names_of_old_functions():
+    assert PyRDF.DistributeHeaders is PyRDF.include_headers
+    assert PyRDF.DistributeSharedLibs is PyRDF.include_shared_libraries
+    assert PyRDF.DistributeFiles is PyRDF.send_generic_files
+
+
+def test_a_logger(tmp_path):
+    logger = PyRDF.create_logger("info", str(tmp_path / "log"))
+    try:
+        logging.getLogger("lambdamr.job").info("a job began")
+        logger.debug("a detail")
+    finally:
+        PyRDF.create_logger("WARNING")
+    assert "a job began" in (tmp_path / "log").read_text()
+    assert "a detail" not in (tmp_path / "log").read_text()
+    with pytest.raises(PyRDF.InputError, match="no log level 'LOUD'; use DEBUG"):
+        PyRDF.create_logger("LOUD")
 
 
 def test_a_report_of_each_job(data, tmp_path):
