@@ -39,6 +39,7 @@ def open_dataset(arguments: tuple[Any, ...]) -> tuple[Any, Source]:
     if isinstance(first, ROOT.TTree):
         _check_tree(first)
         source = _of_tree(arguments)
+        remote.check(_paths(source))
         return _glance(source) or _frame(arguments), source
     if isinstance(first, str):
         arguments = _of_paths(arguments)
@@ -116,13 +117,17 @@ def _of_objects(name: str, paths: list[str], *columns: Any) -> tuple[Any, Files]
     return frame, Files(ntuple, tuple((name, path) for path in paths), columns=default)
 
 
+def _paths(source: Files) -> list[str]:
+    """Of the files, and of their friends."""
+    friends = [path for friend in source.friends for path in friend.files]
+    return [path for _, path in source.datasets] + friends
+
+
 def _glance(source: Files) -> Any:
     """A dataframe of the first files where some are objects in S3, which ROOT cannot open."""
     import ROOT
 
-    paths = [path for _, path in source.datasets]
-    paths += [path for friend in source.friends for path in friend.files]
-    if not any(map(remote.on_s3, paths)):
+    if not any(map(remote.on_s3, _paths(source))):
         return None
     remote.forget()
     friends = tuple(
@@ -253,6 +258,6 @@ def _of_spec(spec: Any) -> tuple[Any, Files]:
             for path in expand([str(pattern)]):
                 datasets.append((str(tree), path))
                 samples.append(Sample(name, metadata))
-    remote.check(path for _, path in datasets)
     source = Files(False, tuple(datasets), friends, tuple(samples), whole=bool(friends))
+    remote.check(_paths(source))
     return _glance(source) or _frame((ROOT.RDF.Experimental.RDatasetSpec(spec),)), source

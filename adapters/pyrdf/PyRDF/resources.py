@@ -235,8 +235,8 @@ def collect(paths: str | Iterable[str], role: Role) -> dict[Path, Resource]:
             files = [file for file in sorted(path.rglob("*")) if _visible(file, path)]
         else:
             files = [path]
-        declared = [file for file in files if role != "header" or _is_header(file) or file == path]
-        included = _included(declared) if role == "header" else []
+        declared = {file for file in files if role != "header" or _is_header(file) or file == path}
+        included = _included(sorted(declared)) if role == "header" else []
         beside = dict.fromkeys([*files, *included])
         base = _base(beside, path if path.is_dir() else path.parent)
         for file in beside:
@@ -305,7 +305,8 @@ class Registry:
 
     def mentions(self, names: Iterable[str]) -> bool:
         """Whether C++ that was registered has one of these words."""
-        texts = [*self._code, *(r.data.decode(errors="replace") for r in self._resources.values())]
+        headers = [each for each in self._resources.values() if each.role == "header"]
+        texts = [*self._code, *(each.data.decode(errors="replace") for each in headers)]
         return any(re.search(rf"\b{re.escape(n)}\b", text) for text in texts for n in names)
 
     def add_code(self, code: str) -> None:

@@ -201,6 +201,8 @@ class _Take:
         vector = promise.GetValue()
         if operation.template in _NUMBERS:
             return [np.array(vector, dtype=_NUMBERS[operation.template])]
+        if operation.template in ("char", "Char_t"):  # whose iterator fails in ROOT 6.40
+            return [[vector[i] for i in range(len(vector))]]
         return [list(vector)]
 
     def take_varied(self, results: Any, which: int, key: str) -> Any:

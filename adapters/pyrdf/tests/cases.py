@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 
 import numpy as np
 import PyRDF
 import PyRDF.dataframe
 import ROOT
+
+_numbers = itertools.count()  # of columns that plain ROOT needs
 
 
 def trees(data):
@@ -60,7 +63,8 @@ def redefine_per_sample(df, name, expression):
     """Plain ROOT 6.40 has none."""
     if isinstance(df, PyRDF.dataframe.NodeProxy):
         return df.RedefinePerSample(name, expression)
-    return df.DefinePerSample(f"{name}_", expression).Redefine(name, f"{name}_")
+    hidden = f"{name}_{next(_numbers)}"
+    return df.DefinePerSample(hidden, expression).Redefine(name, hidden)
 
 
 ACTIONS = {

@@ -75,6 +75,8 @@ def plain(value):
         return np.array(value, subok=False)
     if isinstance(value, ROOT.std.string):
         return str(value)
+    if type(value).__name__ == "vector<char>":  # whose iterator fails in ROOT 6.40
+        return [value[i] for i in range(len(value))]
     if type(value).__name__.startswith(("vector<", "RVec<")):
         return [plain(each) for each in value]
     return value

@@ -72,6 +72,10 @@ def test_a_server_that_cannot_be_reached(host, warm):
     started = time.monotonic()
     with pytest.raises(PyRDF.InputError, match=f"no XRootD server answers at {server}"):
         PyRDF.RDataFrame("t", f"root://{server}//data/a.root", executor=warm)
+    chain = ROOT.TChain("t")
+    chain.Add(f"root://{server}//data/a.root")
+    with pytest.raises(PyRDF.InputError, match=f"no XRootD server answers at {server}"):
+        PyRDF.RDataFrame(chain, executor=warm)
     assert time.monotonic() - started < 60
 
 
