@@ -10,13 +10,13 @@ PIP    := $(RUN) -m pip --disable-pip-version-check --quiet
 
 # What the distributions are made of. Folders count too: a deleted file must not linger in the wheel.
 SOURCES := pyproject.toml README.md LICENSE CHANGELOG.md Makefile \
-           $(shell find lambdamr tests benchmarks deploy examples docs \
+           $(shell find lambdamr tests benchmarks deploy examples docs/ \
                    -not -path '*/.*' -not -path '*/__pycache__*' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # two pips in one .venv get in each other's way
-.PHONY: help demo test test-pyrdf image image-test image-push lint lint-aws format types bench docs wheel clean
+.PHONY: help demo test test-setup test-waiting test-alone test-pyrdf image image-test image-push lint lint-aws format types bench docs wheel clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -27,24 +27,31 @@ demo: $(VENV)/.group-demo $(VENV)/.installed $(VENV)/.pyrdf ## run examples/demo
 
 # From tests/ and with -P, so that the lambdamr next door is out of reach: the wheel is what is tested.
 # What waits more than it computes goes first, three files at a time; what minds the clock runs alone.
-WAITING := aws contract deploy report simulation
+# `.ci/run` runs the image's tests beside the first.
+WAITING := aws contract deploy report simulation soak
 PYTEST   = cd tests && LAMBDAMR_ARTIFACTS=$${LAMBDAMR_ARTIFACTS-$(CURDIR)/build} \
            LAMBDAMR_TEST_INSTALLED=1 LAMBDAMR_TEST_RIE=$(CURDIR)/$(VENV)/.rie $(RUN) -P -m pytest
 
-test: $(VENV)/.group-test $(VENV)/.rie/.unpacked $(VENV)/.installed ## test the installed wheel; ARGS="-k tree" for some of it
 ifdef ARGS
+test: $(VENV)/.group-test $(VENV)/.rie/.unpacked $(VENV)/.installed
 	$(PYTEST) $(ARGS)
 else
-	$(PYTEST) -n 3 --dist loadfile $(WAITING)
-	$(PYTEST) $(addprefix --ignore=,$(WAITING) image)
-	$(MAKE) test-pyrdf
+test: test-waiting test-alone test-pyrdf ## test the installed wheel; ARGS="-k tree" for some of it
 endif
+
+test-setup: $(VENV)/.group-test-pyrdf $(VENV)/.rie/.unpacked $(VENV)/.installed $(VENV)/.pyrdf
+
+test-waiting: $(VENV)/.group-test $(VENV)/.rie/.unpacked $(VENV)/.installed
+	$(PYTEST) -n 3 --dist loadfile $(WAITING)
+
+test-alone: $(VENV)/.group-test $(VENV)/.rie/.unpacked $(VENV)/.installed
+	$(PYTEST) $(addprefix --ignore=,$(WAITING) image)
 
 test-pyrdf: $(VENV)/.group-test-pyrdf $(VENV)/.installed $(VENV)/.pyrdf ## test the adapter to ROOT
 	cd adapters/pyrdf/tests && $(RUN) -P -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadfile)
 
 # Only `make image-test` runs these: they build the image, as root, on a Linux with debootstrap and buildah.
-image-test: $(VENV)/.group-test-pyrdf $(VENV)/.rie/.unpacked $(VENV)/.installed $(VENV)/.pyrdf ## build the image with ROOT, and run it as Lambda does; needs root
+image-test: test-setup ## build the image with ROOT, and run it as Lambda does; needs root
 	@for tool in debootstrap buildah unshare; do command -v $$tool >/dev/null \
 	  || { echo "error: $$tool is missing; on Debian and Ubuntu: apt-get install debootstrap buildah" >&2; exit 1; }; done
 	$(PYTEST) image $(ARGS)
@@ -55,10 +62,11 @@ image: $(VENV)/.group-image $(VENV)/.installed $(VENV)/.pyrdf ## build the image
 image-push: $(VENV)/.group-image $(VENV)/.installed $(VENV)/.pyrdf ## build it, and push it to the repository of the stack
 	$(VENV)/bin/lambdamr image push $(ARGS)
 
-lint: $(VENV)/.group-lint lint-aws ## style, format, who may import whom, and the AWS template
+lint: $(VENV)/.group-lint lint-aws ## style, format, who may import whom, the AWS template, the pipelines
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(VENV)/bin/lint-imports --no-logo --no-cache
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 lint-aws: $(VENV)/aws/.made
 	$(VENV)/aws/bin/cfn-lint lambdamr/deploy/template.yaml
@@ -128,6 +136,10 @@ $(VENV)/.installed: dist/.built $(VENV)/.made
 	$(PIP) install dist/*.whl
 	@touch $@
 
-$(VENV)/.pyrdf: $(shell find adapters/pyrdf -name '*.py' -o -name pyproject.toml) $(VENV)/.installed $(VENV)/.group-build
+# The library is for workers on this machine; who has no C++ compiler has slower ones.
+$(VENV)/.pyrdf: $(shell find adapters/pyrdf -name '*.py' -o -name '*.h' -o -name '*.cpp' -o -name pyproject.toml) \
+                $(VENV)/.installed $(VENV)/.group-build
 	$(PIP) install --no-build-isolation --force-reinstall --no-deps ./adapters/pyrdf
+	@if command -v c++ >/dev/null; then cd $(VENV) && $(RUN) -W ignore -m PyRDF.precompiled; \
+	 else echo 'no c++ here: PyRDF compiles in each session what it could compile once'; fi
 	@touch $@

@@ -1,15 +1,18 @@
 """The cold start of ROOT on one core: from the start of a process to the first partial result.
 
-    python -m benchmarks.root_cold_start --image NAME [--rounds 5]
+    python -m benchmarks.root_cold_start [--image NAME] [--rounds 5]
 
 The dimuon graph of examples/ over 10,000 events, by PyRDF, as a Lambda runs it: with the packages
-as pip leaves them here, and in an image of `lambdamr image build` (buildah's; needs root). The two
-take turns; medians. "warm" is a second range in the same process. Needs `make test-pyrdf` first.
+as pip leaves them here; with the library of `PyRDF.precompiled`, while Python books the graph; and
+while the library does. With --image the last two also in an image of `lambdamr image build`, of
+buildah, as root. All take turns; medians. "warm" is a second range in the same process. Needs
+`make test-pyrdf` first.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -22,31 +25,32 @@ from pathlib import Path
 
 EVENTS = 10_000
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples/dimuon"
+BOOKED = (("python", "graphs booked by Python"), ("native", "by the library"))
 RUN_IMAGE = Path(__file__).resolve().parent.parent / "tests/image/run-image"
-PARTS = ("process", "imports", "interpreter", "library", "first graph", "total", "warm")
+PARTS = ("process", "imports", "interpreter", "first graph", "total", "warm")
 
 
-def child(path: str, prepared: bool, started: float) -> dict[str, float]:
+def child(path: str, way: str, started: float) -> dict[str, float]:
     """Seconds of each part, in a fresh process."""
     laps = [("process", time.time() - started)]
 
     def lap(name: str) -> None:
         laps.append((name, time.time() - started - sum(seconds for _, seconds in laps)))
 
-    from PyRDF import codec, precompiled, resources, source, worker
+    from PyRDF import codec, native, precompiled, resources, results, source, warm, worker
     from PyRDF.operations import Operation
 
     import lambdamr.runtimes.aws_lambda  # noqa: F401
 
     lap("imports")
-    import ROOT
-
-    ROOT.gROOT.SetBatch(True)
+    if way == "plain":
+        precompiled.available = lambda: False
+    elif not precompiled.available():
+        sys.exit("the library is missing: python -m PyRDF.precompiled")
+    if way == "python":
+        native.available = lambda: False
+    warm.start()
     lap("interpreter")
-    if prepared:
-        precompiled.lower()
-        precompiled.load()
-    lap("library")
     mass = "ROOT::VecOps::InvariantMass(Muon_pt, Muon_eta, Muon_phi, Muon_mass)"
     operations = (
         Operation(1, 0, "Filter", ("nMuon == 2", "two")),
@@ -60,11 +64,12 @@ def child(path: str, prepared: bool, started: float) -> dict[str, float]:
     mapper = worker.GraphMapper(codec.dumps(plan), codec.dumps(actions), "digest")
     partial = mapper(source.Range(0, 0, 1))
     lap("first graph")
-    assert partial.values[0].GetEntries() > 4000
     began = time.time()
     mapper(source.Range(0, 0, 1))
-    warm = time.time() - began
-    return dict(laps) | {"total": sum(seconds for _, seconds in laps), "warm": warm}
+    again = time.time() - began
+    assert ("ROOT" in sys.modules) == (way != "native")
+    assert results.finish(actions[0], partial.values[0]).GetEntries() > 4000
+    return dict(laps) | {"total": sum(seconds for _, seconds in laps), "warm": again}
 
 
 def run(command: list[str], environment: dict[str, str]) -> dict[str, float]:
@@ -84,34 +89,35 @@ def image_environment(name: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--image", required=True)
+    parser.add_argument("--image")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    container = subprocess.check_output(["buildah", "from", arguments.image], text=True).strip()
-    root = subprocess.check_output(["buildah", "mount", container], text=True).strip()
-    folder = Path(tempfile.mkdtemp(prefix="lambdamr-bench-", dir="/tmp"))
-    folder.chmod(0o755)
-    try:
+    with contextlib.ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="lambdamr-bench-", dir="/tmp"))
+        stack.callback(shutil.rmtree, folder)
+        folder.chmod(0o755)
         path = str(folder / "events.root")
         generate = [sys.executable, "-W", "ignore", str(EXAMPLE / "generate.py")]
         subprocess.run([*generate, str(EVENTS), path], check=True)
         shutil.copy(__file__, folder / "child.py")
         script = [str(folder / "child.py"), "child", path]
         here = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-        in_image = [str(RUN_IMAGE), root, str(folder), "-i", *image_environment(arguments.image)]
         ways = {
-            "as pip leaves it": ([sys.executable, *script, "plain"], here),
-            "the image": ([*in_image, "python3", *script, "prepared"], dict(os.environ)),
+            f"here, {shown}": ([sys.executable, *script, way], here)
+            for way, shown in (("plain", "as pip leaves it"), *BOOKED)
         }
+        if arguments.image:
+            root = mounted(arguments.image, stack)
+            environment = image_environment(arguments.image)
+            in_image = [str(RUN_IMAGE), root, str(folder), "-i", *environment, "python3", *script]
+            for way, shown in BOOKED:
+                ways[f"the image, {shown}"] = ([*in_image, way], dict(os.environ))
         taken: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for number in range(arguments.rounds + 1):
-            for way, (command, environment) in ways.items():
-                measured = run(command, environment)
+            for way, (command, environ) in ways.items():
+                measured = run(command, environ)
                 if number:  # the first one warms the disk's cache
                     taken[way].append(measured)
-    finally:
-        subprocess.run(["buildah", "rm", container], capture_output=True)
-        shutil.rmtree(folder)
     print(f"| seconds, median of {arguments.rounds} | {' | '.join(PARTS)} |")
     print(f"|---|{'---:|' * len(PARTS)}")
     for way, runs in taken.items():
@@ -119,8 +125,15 @@ def main() -> None:
         print(f"| {way} | {' | '.join(f'{median:.2f}' for median in medians)} |")
 
 
+def mounted(image: str, stack: contextlib.ExitStack) -> str:
+    """The root of a container of it, for as long as the stack lives."""
+    container = subprocess.check_output(["buildah", "from", image], text=True).strip()
+    stack.callback(subprocess.run, ["buildah", "rm", container], capture_output=True)
+    return subprocess.check_output(["buildah", "mount", container], text=True).strip()
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["child"]:
-        print(json.dumps(child(sys.argv[2], sys.argv[3] == "prepared", float(sys.argv[4]))))
+        print(json.dumps(child(sys.argv[2], sys.argv[3], float(sys.argv[4]))))
     else:
         main()

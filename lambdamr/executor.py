@@ -10,10 +10,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lambdamr.errors import InputError, InputTypeError
-from lambdamr.wire import Answer, Buffer, Ref, Task
+
+if TYPE_CHECKING:
+    from lambdamr.wire import Answer, Buffer, Ref, Task
 
 
 @runtime_checkable
@@ -67,6 +69,21 @@ class Executor(Protocol):
         Raises:
             BrokenExecutorError: the engine cannot be used; says what to do.
         """
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """An executor that can begin to start before it is opened."""
+
+    def prepare(self) -> None:
+        """Start what takes long, if it is not started, and do not wait for it.
+
+        Raises:
+            BrokenExecutorError: it cannot be started.
+        """
+
+    def close(self) -> None:
+        """End what was started. The executor cannot be used again."""
 
 
 NAMED: dict[str, tuple[str, str, dict[str, object]]] = {

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
-import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
@@ -16,23 +14,16 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from lambdamr import checks, events, sync
-from lambdamr.driver import Driver, Job
-from lambdamr.errors import BrokenExecutorError, EmptyDataError
-from lambdamr.executor import Executor, resolve
-from lambdamr.outcome import Outcome
-from lambdamr.partition import Chunk, as_chunk
+from lambdamr.call import MISSING, Call
+from lambdamr.errors import BrokenExecutorError
+from lambdamr.executor import Prepares
 from lambdamr.retry import RetryPolicy, TaskFailed
-from lambdamr.travel.functions import encode_chunk, encode_functions, encode_initial
-from lambdamr.wire import decode
 
 if TYPE_CHECKING:
     from lambdamr.checkpoint import Checkpoint
-
-DEFAULT_FAN_IN = 2
-"""Children of a node of the reduction: sums of floats are then pairwise, and so most exact."""
+    from lambdamr.events import Observer
 
 
 def map_reduce(mapper: Any, reducer: Any, data: Any, **options: Any) -> Any:
@@ -78,79 +69,93 @@ def map_reduce(mapper: Any, reducer: Any, data: Any, **options: Any) -> Any:
         PartitionError: a partition failed for good; its subclasses say how.
         BrokenExecutorError, ThrottledError, CostLimitError, CheckpointError: the job cannot go on.
     """
-    return sync.run(amap_reduce(mapper, reducer, data, **options))
+    call = Call(mapper, reducer, data, **options)
+    with _engine_starts(call):
+        from lambdamr import sync
+
+        return sync.run(_run(call))
 
 
-async def amap_reduce(
-    mapper: Any,
-    reducer: Any,
-    data: Any,
-    *,
-    npartitions: int | None = None,
-    executor: Executor | str | None = None,
-    initial: Any = checks.MISSING,
-    fan_in: int = DEFAULT_FAN_IN,
-    retry: RetryPolicy | None = None,
-    timeout: float | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    errors: Literal["raise", "return"] = "raise",
-    max_cost: float | None = None,
-    progress: bool | None = None,
-    observers: Iterable[events.Observer] = (),
-) -> Any:
+async def amap_reduce(mapper: Any, reducer: Any, data: Any, **options: Any) -> Any:
     """The async twin of `map_reduce`; cancelling it stops the workers and cleans up."""
-    checks.functions(mapper, reducer)
-    checks.options(fan_in, retry, timeout, checkpoint, errors, max_cost, progress)
-    observers = checks.observers(observers)
-    engine = resolve(executor)
-    chunk = as_chunk(data, npartitions)
+    call = Call(mapper, reducer, data, **options)
+    with _engine_starts(call):
+        return await _run(call)
+
+
+map_reduce.__signature__ = inspect.signature(Call)  # type: ignore[attr-defined]
+amap_reduce.__signature__ = inspect.signature(Call)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _engine_starts(call: Call) -> Iterator[None]:
+    """Let the engine start while what the job itself needs is imported: asyncio, cloudpickle."""
+    engine = call.engine
+    if call.chunk.npartitions == 0 or not isinstance(engine, Prepares):
+        yield
+        return
+    engine.prepare()
+    try:
+        yield
+    finally:
+        if engine is not call.executor:  # it was made for this call, by its name
+            engine.close()
+
+
+async def _run(call: Call) -> Any:
+    import hashlib
+
+    from lambdamr.driver import Driver, Job
+    from lambdamr.events import Observers
+    from lambdamr.outcome import Outcome
+    from lambdamr.travel.functions import encode_chunk, encode_functions, encode_initial
+    from lambdamr.wire import decode
+
+    chunk, engine, initial = call.chunk, call.engine, call.initial
     if chunk.npartitions == 0:
-        if initial is checks.MISSING:
-            raise EmptyDataError("map_reduce() of empty data with no initial value")
-        return Outcome(chunk, (initial,)) if errors == "return" else initial
-    functions = encode_functions(mapper, reducer, chunk, initial)
-    first = None if initial is checks.MISSING else encode_initial(initial)
+        return Outcome(chunk, (initial,)) if call.errors == "return" else initial
+    functions = encode_functions(call.mapper, call.reducer, chunk, initial)
+    first = None if initial is MISSING else encode_initial(initial)
 
     async with AsyncExitStack() as stack:
         kept = None
-        if checkpoint is not None:
-            opened = _open_checkpoint(checkpoint, engine, mapper, reducer, chunk, fan_in)
+        if call.checkpoint is not None:
+            opened = _open_checkpoint(call, os.fsdecode(call.checkpoint))
             kept = await stack.enter_async_context(opened)
-        shown = stack.enter_context(_progress(progress))
-        tell = events.Observers([*observers, *_logs_and_spans(), *shown])
+        shown = stack.enter_context(_progress(call.progress))
+        tell = Observers([*call.observers, *_logs_and_spans(), *shown])
         stack.enter_context(_a_broken_pool_ends_the_job())
         pool = await stack.enter_async_context(engine.open())
         job = Job(
             id=os.urandom(8).hex(),
             executor=type(engine).__name__,
             chunk=chunk,
-            fan_in=fan_in,
+            fan_in=call.fan_in,
             functions=await pool.put([functions]),
             functions_id=hashlib.blake2b(functions, digest_size=16).hexdigest(),
             encode=encode_chunk,
             initial=None if first is None else await pool.put(first),
-            policy=retry or RetryPolicy(),
-            timeout=timeout,
-            errors=errors,
-            max_cost=max_cost,
+            policy=call.retry or RetryPolicy(),
+            timeout=call.timeout,
+            errors=call.errors,
+            max_cost=call.max_cost,
         )
         driver = Driver(job, pool, tell, kept)
         frame = await driver.run()
         if frame is None and first is not None:
             frame = b"".join(first)
-        if errors == "return":
+        if call.errors == "return":
             values = () if frame is None else (decode(frame),)
             return Outcome(chunk, values, tuple(driver.failures))
         assert frame is not None  # or the driver would have raised
         return decode(frame)
 
 
-map_reduce.__signature__ = inspect.signature(amap_reduce)  # type: ignore[attr-defined]
-
-
-def _logs_and_spans() -> list[events.Observer]:
+def _logs_and_spans() -> list[Observer]:
     """What tells logging and OpenTelemetry, where the user has asked them to listen."""
-    listeners: list[events.Observer] = []
+    import logging
+
+    listeners: list[Observer] = []
     if logging.getLogger("lambdamr.job").isEnabledFor(logging.INFO):
         listeners.append(importlib.import_module("lambdamr.observers.logs").log)
     if "opentelemetry.trace" in sys.modules:  # or nobody has set up a provider
@@ -158,12 +163,12 @@ def _logs_and_spans() -> list[events.Observer]:
     return listeners
 
 
-def _progress(wanted: bool | None) -> AbstractContextManager[list[events.Observer]]:
+def _progress(wanted: bool | None) -> AbstractContextManager[list[Observer]]:
     """The progress bar, where somebody looks; none elsewhere."""
     if wanted is False:
         return nullcontext([])
     progress = importlib.import_module("lambdamr.observers.progress")
-    bar: AbstractContextManager[list[events.Observer]] = progress.bar(wanted)
+    bar: AbstractContextManager[list[Observer]] = progress.bar(wanted)
     return bar
 
 
@@ -176,29 +181,23 @@ def _a_broken_pool_ends_the_job() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _open_checkpoint(
-    path: str | os.PathLike[str],
-    engine: Executor,
-    mapper: object,
-    reducer: object,
-    chunk: Chunk,
-    fan_in: int,
-) -> AsyncIterator[Checkpoint]:
+async def _open_checkpoint(call: Call, place: str) -> AsyncIterator[Checkpoint]:
     """The checkpoint of this job and of no other."""
     from lambdamr.checkpoint import FileCheckpoint, OpensCheckpoints
     from lambdamr.travel.fingerprint import fingerprint
 
+    chunk, engine = call.chunk, call.engine
     identity: dict[str, object] = {
-        "mapper": fingerprint(mapper),
-        "reducer": fingerprint(reducer),
+        "mapper": fingerprint(call.mapper),
+        "reducer": fingerprint(call.reducer),
         "data": fingerprint(chunk.data),
         "length": chunk.length,
         "npartitions": chunk.npartitions,
-        "fan_in": fan_in,
+        "fan_in": call.fan_in,
         "python": ".".join(map(str, sys.version_info[:2])),
     }
-    if not os.fsdecode(path).startswith("s3://"):
-        with FileCheckpoint(path, identity) as in_file:
+    if not place.startswith("s3://"):
+        with FileCheckpoint(place, identity) as in_file:
             yield in_file
         return
     opener: OpensCheckpoints
@@ -206,5 +205,5 @@ async def _open_checkpoint(
         opener = engine
     else:  # as whom the standard chain says
         opener = importlib.import_module("lambdamr.executors.aws_lambda").LambdaExecutor()
-    async with opener.open_checkpoint(os.fsdecode(path), identity) as on_s3:
+    async with opener.open_checkpoint(place, identity) as on_s3:
         yield on_s3

@@ -73,6 +73,9 @@ class Worker:
         name: what reports call this worker.
         imports: whether local modules are imported from the job's sources; not in the process of
             the driver, which has them.
+
+    Attributes:
+        cold: nothing has run here yet.
     """
 
     def __init__(self, store: Store, name: str, *, imports: bool = True) -> None:
@@ -80,7 +83,7 @@ class Worker:
         self._imports = imports
         self._name = name
         self._functions: OrderedDict[str, tuple[Sources, int, Functions]] = OrderedDict()
-        self._cold = True
+        self.cold = True
         self._last: _Evaluation | None = None
 
     def evaluate(self, task: Task) -> Answer:
@@ -102,9 +105,9 @@ class Worker:
             peak_memory=_peak_memory(),
             bytes_in=evaluation.bytes_in,
             bytes_out=evaluation.bytes_out,
-            cold=self._cold,
+            cold=self.cold,
         )
-        self._cold = False
+        self.cold = False
         return Answer(items, evaluation.stopped, evaluation.failure, stats)
 
     def forget(self, everything: bool = False) -> None:

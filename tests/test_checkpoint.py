@@ -423,9 +423,9 @@ DRIVER = """
     import json, os, sys, time
     import numpy as np
     import lambdamr
-    from lambdamr.executors import local
+    from lambdamr.executors import local_pool
 
-    local.LocalPool.latency = 1e-6  # so that each partition is answered for, and kept, by itself
+    local_pool.LocalPool.latency = 1e-6  # so that each partition is answered for by itself
 
     def mapper(partition):
         time.sleep(0.004)

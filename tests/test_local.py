@@ -95,6 +95,25 @@ def test_an_executor_by_name_keeps_no_processes():
     assert crew_processes() == []
 
 
+def test_the_template_starts_before_the_driver_imports_what_it_needs_itself():
+    ended = script(
+        """
+        import sys
+        from lambdamr import LocalExecutor, map_reduce
+        from lambdamr.executors.local_process import TemplateProcess
+
+        def spawn(self, original=TemplateProcess._spawn):
+            print({"asyncio", "cloudpickle", "tempfile"} & set(sys.modules))
+            original(self)
+
+        TemplateProcess._spawn = spawn
+        with LocalExecutor(workers=2) as executor:
+            print(map_reduce(len, lambda a, b: a + b, range(8), executor=executor))
+        """
+    )
+    assert ended.stdout.splitlines() == ["set()", "8"], ended.stderr
+
+
 @pytest.mark.parametrize("tasks", [1, 3])
 def test_a_worker_is_replaced_after_so_many_tasks(tasks):
     told = []
@@ -463,6 +482,22 @@ def test_too_few_descriptors_are_a_clear_error():
     assert errors
     assert all("Too many open files" in error for error in errors)
     assert value == "8"
+
+
+def test_workers_give_back_the_memory_of_a_job_when_it_ends(executor):
+    import numpy
+
+    def mapper(partition):
+        return [numpy.full(5 << 20, 1.0) for _ in range(2)] and len(partition)
+
+    before = {process.pid: process.memory_info().rss for process in crew_processes()}
+    assert lambdamr.map_reduce(mapper, add, range(8), executor=executor) == 8
+    workers = [process for process in crew_processes() if process.pid not in before]
+    assert workers
+    deadline = time.monotonic() + 30
+    while max(process.memory_info().rss for process in workers) > 70 << 20:  # of 80 MiB, and Python
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 # -- arguments -------------------------------------------------------------------------------------

@@ -84,6 +84,7 @@ def _function_zip() -> bytes:
 
     packed = io.BytesIO(stack.function_zip())
     with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as file:
-        for path in sorted(Path(PyRDF.__file__).parent.glob("*.py")):
-            file.write(path, Path("PyRDF") / path.name)
+        for path in sorted(Path(PyRDF.__file__).parent.iterdir()):
+            if path.suffix in (".py", ".h", ".cpp"):  # no library, which looks for ROOT beside it
+                file.write(path, Path("PyRDF") / path.name)
     return packed.getvalue()

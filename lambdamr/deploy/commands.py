@@ -195,6 +195,33 @@ def doctor(
 
 
 @app.command()
+def warm(
+    number: Annotated[int, typer.Argument(help="Environments of the first function.")],
+    name: StackName = STACK,
+    region: Region = None,
+    profile: Profile = None,
+    endpoint_url: Endpoint = None,
+) -> None:
+    """Start environments before a job does; Lambda keeps idle ones for some minutes."""
+    import asyncio
+
+    from lambdamr.executors.aws_lambda import LambdaExecutor
+
+    with _errors():
+        executor = LambdaExecutor(
+            name, region=region, profile=profile, endpoint_url=endpoint_url, warm=number
+        )
+        woken = asyncio.run(executor.wake())
+        _out.print(
+            f"{woken.environments} of {number} environments are awake, {woken.cold} of them were "
+            f"not before: {woken.cost:.4f} USD"
+        )
+        if woken.error is not None:
+            _err.print(f"not all were woken: {woken.error}", markup=False)
+            raise typer.Exit(1)
+
+
+@app.command()
 def jobs(
     name: StackName = STACK,
     region: Region = None,

@@ -22,7 +22,8 @@ LIMIT = 1000
 """Seconds after which an invocation is lost: it may take 900, and wait a little before."""
 
 _LONG_POLL = 20  # seconds; the longest that SQS waits (its API reference, in botocore 1.43.117)
-_HIDDEN = 1  # seconds for which what is another's is hidden from that one
+_HIDDEN = 30  # seconds in which what was taken is deleted, or comes back
+_ANOTHERS = 1  # seconds after which it comes back, if it is for another job
 _STALE = 900  # seconds; a driver that lives takes its messages sooner
 _PAUSE = 1.0  # seconds after SQS refused to answer
 _GIVE_UP = 30  # such refusals one after the other
@@ -46,7 +47,7 @@ class Completions:
         self._prefix = prefix
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._poller: asyncio.Task[None] | None = None
-        self._deletion: asyncio.Future[None] | None = None
+        self._settling: asyncio.Future[None] | None = None
         self.requests = 0
 
     @contextlib.contextmanager
@@ -66,8 +67,8 @@ class Completions:
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.gather(self._poller, return_exceptions=True)
-        if self._deletion is not None:
-            await asyncio.gather(self._deletion, return_exceptions=True)
+        if self._settling is not None:
+            await asyncio.gather(self._settling, return_exceptions=True)
 
     async def _poll(self) -> None:
         refusals = 0
@@ -78,11 +79,17 @@ class Completions:
             except retry.TaskFailed as error:
                 refusals += 1
                 if isinstance(error, retry.Broken) or refusals == _GIVE_UP:
-                    for future in self._waiting.values():
-                        if not future.done():
-                            future.set_exception(type(error)(str(error)))
+                    self._fail(type(error)(str(error)))
                     return
                 await asyncio.sleep(_PAUSE)
+            except Exception as error:  # noqa: BLE001  # a bug of ours must not become a hang
+                self._fail(error)
+                return
+
+    def _fail(self, error: Exception) -> None:
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
 
     async def _receive(self) -> None:
         """Take what there is, and delete what nobody else waits for."""
@@ -96,25 +103,33 @@ class Completions:
                 AttributeNames=["SentTimestamp"],
             )
             self.requests += _billed(*(one["Body"] for one in answer.get("Messages", ())))
-            taken = [one for one in answer.get("Messages", ()) if self._take(one)]
-            if taken:
-                self.requests += 1  # at once: who waits for a message is about to be billed
-                self._deletion = asyncio.ensure_future(self._delete(client, taken))
-                await asyncio.shield(self._deletion)  # the job may end with what was taken
+            taken: list[dict[str, Any]] = []
+            others: list[dict[str, Any]] = []
+            for one in answer.get("Messages", ()):
+                (taken if self._take(one) else others).append(one)
+            # At once: who waits for a message is about to be billed.
+            self.requests += bool(taken) + bool(others)
+            self._settling = asyncio.ensure_future(self._settle(client, taken, others))
+            await asyncio.shield(self._settling)  # the job may end with what was taken
 
-    async def _delete(self, client: Any, taken: list[dict[str, Any]]) -> None:
-        await client.delete_message_batch(
-            QueueUrl=self._queue_url,
-            Entries=[
-                {"Id": str(i), "ReceiptHandle": one["ReceiptHandle"]} for i, one in enumerate(taken)
-            ],
-        )
+    async def _settle(
+        self, client: Any, taken: list[dict[str, Any]], others: list[dict[str, Any]]
+    ) -> None:
+        """Delete what was taken, and let the others have what is theirs."""
+        if taken:
+            await client.delete_message_batch(QueueUrl=self._queue_url, Entries=_entries(taken))
+        if others:
+            await client.change_message_visibility_batch(
+                QueueUrl=self._queue_url, Entries=_entries(others, VisibilityTimeout=_ANOTHERS)
+            )
 
     def _take(self, message: dict[str, Any]) -> bool:
         """Whether a message was for this job, or is for nobody."""
         try:
             body = json.loads(message["Body"])
         except ValueError:
+            body = None
+        if not isinstance(body, dict):
             return True  # nobody of us writes such things
         sent = body.get("requestPayload", body)  # what failed comes with what it was asked
         if sent.get("lambdamr", sent.get("prefix")) != self._prefix:
@@ -133,6 +148,12 @@ class Completions:
             function = body.get("requestContext", {}).get("functionArn", "the function")
             future.set_exception(failed(failures.of_function(kind, said or condition, function)))
         return True
+
+
+def _entries(messages: list[dict[str, Any]], **more: int) -> list[dict[str, Any]]:
+    """Messages, as SQS wants them named in a batch."""
+    handles = (message["ReceiptHandle"] for message in messages)
+    return [{"Id": str(i), "ReceiptHandle": handle} | more for i, handle in enumerate(handles)]
 
 
 def _billed(*bodies: str) -> int:

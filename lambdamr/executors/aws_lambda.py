@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from secrets import token_hex as random_hex
 from typing import Any, Literal
@@ -18,6 +20,7 @@ from lambdamr.executors.aws_completions import Completions
 from lambdamr.executors.aws_pool import MOST, LambdaPool
 from lambdamr.executors.aws_session import STACK, Account, Session, Stack, allow_connections
 from lambdamr.executors.aws_store import JobStore
+from lambdamr.executors.aws_warm import STAY, Preparation, Warm, WarmUp, Woken
 from lambdamr.runtimes import envelope
 from lambdamr.runtimes.s3 import JOBS
 from lambdamr.runtimes.seal import new_key
@@ -46,6 +49,9 @@ class LambdaExecutor:
             their values lie, ``{"TOKEN": "secretsmanager:<id>", "X509_USER_PROXY":
             "file:ssm:<name>"}``. The workers fetch them for the time of a task; ``file:`` sets the
             variable to the path of a file.
+        warm: environments of the first function that are started before a job needs them, or kept:
+            its first tasks wait until they are awake, which the driver uses to upload what it has
+            to. Not again within four minutes; `prepare` starts them earlier. Default: none.
         prices: USD; default: the table of `lambdamr.executors.aws_prices` for the region.
 
     Raises:
@@ -65,6 +71,7 @@ class LambdaExecutor:
         bucket: str | None = None,
         queue_url: str | None = None,
         secrets: Mapping[str, str] | None = None,
+        warm: int | None = None,
         prices: aws_prices.Prices | None = None,
     ) -> None:
         _strings(stack=stack)
@@ -96,6 +103,9 @@ class LambdaExecutor:
         self._concurrency = checks.count("concurrency", concurrency)
         self._invocation: Invocation = invocation
         self._secrets = _secrets(secrets or {})
+        self._warm = _warm(warm, self._concurrency)
+        self._preparation: Preparation | None = None
+        self._woken = -math.inf  # when the last warm-up began
         self._prices = prices
         self._stack: Stack | None = None
         if functions is not None and bucket is not None:
@@ -104,17 +114,14 @@ class LambdaExecutor:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[LambdaPool]:
         """A pool on the stack, which is looked up."""
-        try:
-            session = Session(self._account)
-            stack = self._stack or await session.stack(self._stack_name)
-        except retry.TaskFailed as error:
-            raise BrokenExecutorError(str(error)) from error
+        session, stack = await self._find()
         if stack.queue_url is None and self._invocation == "event":
             raise BrokenExecutorError(
                 "invocation='event' needs the queue of the stack: run `lambdamr deploy`, or give "
                 "queue_url"
             )
         allow_connections(self._concurrency or MOST)
+        price_list = self._prices or aws_prices.prices(session.region)
         async with (
             session.client("lambda") as client,
             session.lazy_client("s3") as s3,
@@ -140,7 +147,8 @@ class LambdaExecutor:
                 concurrency=self._concurrency,
                 completions=completions,
                 asynchronous=self._invocation == "event",
-                prices=self._prices or aws_prices.prices(session.region),
+                prices=price_list,
+                warm=self._warmth(client, stack, price_list),
             )
             done = False
             try:
@@ -150,6 +158,57 @@ class LambdaExecutor:
                 raise BrokenExecutorError(str(error)) from error
             finally:
                 await _finish(functools.partial(pool.close, done))
+
+    def prepare(self) -> None:
+        """Wake ``warm`` environments now, while the caller does other things.
+
+        Returns at once. The first tasks of the next job wait for what is not awake by then; its
+        cost is that of the warm-up, too. Without ``warm``, nothing happens.
+        """
+        if self._warm is not None and not self._is_warm():
+            self._woken = time.monotonic()
+            self._preparation = Preparation(self.wake)
+
+    async def wake(self) -> Woken:
+        """Wake ``warm`` environments, and wait until they are.
+
+        Returns:
+            How many are awake; why there are fewer, if Lambda refused or a start failed.
+
+        Raises:
+            BrokenExecutorError: there is no such stack.
+            InputError: the executor is without ``warm``.
+        """
+        if self._warm is None:
+            raise InputError("how many are to be awake? LambdaExecutor(..., warm=50)")
+        self._woken = time.monotonic()
+        session, stack = await self._find()
+        allow_connections(self._warm)
+        prices = self._prices or aws_prices.prices(session.region)
+        try:
+            async with session.client("lambda") as client:
+                return await WarmUp(client, stack.functions[0], self._warm, prices).finish()
+        except retry.TaskFailed as error:
+            raise BrokenExecutorError(str(error)) from error
+
+    async def _find(self) -> tuple[Session, Stack]:
+        try:
+            session = Session(self._account)
+            return session, self._stack or await session.stack(self._stack_name)
+        except retry.TaskFailed as error:
+            raise BrokenExecutorError(str(error)) from error
+
+    def _is_warm(self) -> bool:
+        return time.monotonic() - self._woken < STAY
+
+    def _warmth(self, client: Any, stack: Stack, prices: aws_prices.Prices) -> Warm | None:
+        """What the tasks of a job that starts now wait for."""
+        if self._warm is None:
+            return None
+        if self._is_warm():
+            return self._preparation
+        self._woken, self._preparation = time.monotonic(), None
+        return WarmUp(client, stack.functions[0], self._warm, prices)
 
     def open_checkpoint(
         self, uri: str, identity: dict[str, object]
@@ -201,6 +260,14 @@ def _functions(value: object) -> tuple[str, ...]:
     if not all(isinstance(name, str) and name for name in names):
         raise InputTypeError(f"functions must be names of functions, not {value!r:.60}")
     return tuple(names)
+
+
+def _warm(number: object, concurrency: int | None) -> int | None:
+    warm = checks.count("warm", number)
+    if warm is not None and warm > (concurrency or MOST):
+        most = f"concurrency={concurrency}" if concurrency else f"{MOST:,}, the most"
+        raise InputError(f"warm={warm} is more than the {most} that are at work at once")
+    return warm
 
 
 def _secrets(value: object) -> dict[str, str]:

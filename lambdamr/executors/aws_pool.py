@@ -12,10 +12,12 @@ from typing import Any
 from lambdamr import retry
 from lambdamr.errors import IntegrityError
 from lambdamr.executors.aws_completions import LIMIT as COMPLETIONS_LIMIT, Completions
+from lambdamr.executors.aws_invoke import invoke
 from lambdamr.executors.aws_merge import Merger
-from lambdamr.executors.aws_prices import Prices
+from lambdamr.executors.aws_prices import UNKNOWN, Prices
 from lambdamr.executors.aws_session import Stack, failed, translated
 from lambdamr.executors.aws_store import JobStore
+from lambdamr.executors.aws_warm import Warm
 from lambdamr.runtimes import envelope, failures
 from lambdamr.runtimes.seal import seal, unseal
 from lambdamr.wire import Answer, Buffer, Ref, Stats, Task, frame_size
@@ -64,6 +66,7 @@ class LambdaPool:
         completions: Completions | None,
         asynchronous: bool,
         prices: Prices,
+        warm: Warm | None = None,
     ) -> None:
         self._client = client
         self._stack = stack
@@ -72,6 +75,7 @@ class LambdaPool:
         self._key = key
         self._concurrency = concurrency
         self._prices = prices
+        self._warm = warm
         self._completions = completions
         self._asynchronous = asynchronous
         self._merger = Merger(store.local)
@@ -113,7 +117,10 @@ class LambdaPool:
         if task.chunk is None and (answer := await self._merger.run(task)) is not None:
             return answer
         task = await self._uploaded(task)
-        function = self._stack.functions[min(task.rung, len(self._stack.functions) - 1)]
+        rung = min(task.rung, len(self._stack.functions) - 1)
+        function = self._stack.functions[rung]
+        if self._warm is not None and rung == 0:
+            await self._warm.turn()
         started = time.monotonic()
         asked = asyncio.create_task(self._reply(function, task))
         try:
@@ -143,6 +150,8 @@ class LambdaPool:
         Args:
             done: the job has its value. If none of its tasks stored anything, no copy of one will.
         """
+        if self._warm is not None:
+            await self._warm.close()
         clean = done and not self._store.used
         if self._abandoned and not clean:
             await asyncio.wait(self._abandoned, timeout=GRACE if self._store.used else SHORT_GRACE)
@@ -194,11 +203,12 @@ class LambdaPool:
         if self._asynchronous and self._completions is not None:
             return await self._report(function, task, self._completions)
         try:
-            return await self._invoke(function, await self._payload(task, envelope.BODY))
+            return await invoke(self._client, function, await self._payload(task, envelope.BODY))
         except retry.Broken as error:
             if "RequestTooLargeException" not in str(error):
                 raise
-        return await self._invoke(function, await self._payload(task, 0))  # it takes less, then
+        payload = await self._payload(task, 0)  # it takes less, then
+        return await invoke(self._client, function, payload)
 
     async def _report(self, function: str, task: Task, completions: Completions) -> dict[str, Any]:
         """What the function reports to the queue, when it has run on its own."""
@@ -216,26 +226,6 @@ class LambdaPool:
                 raise retry.Lost(
                     f"{function}: no word of it on the queue for {COMPLETIONS_LIMIT} s"
                 ) from None
-        return reply
-
-    async def _invoke(self, function: str, payload: bytes) -> dict[str, Any]:
-        """What the function replies."""
-        with translated(function):
-            response = await self._client.invoke(FunctionName=function, Payload=payload)
-            said = await response["Payload"].read()
-        try:
-            reply = json.loads(said)
-        except ValueError as error:
-            raise retry.Lost(f"{function}: the answer is cut after {said[-60:]!r}") from error
-        if "FunctionError" in response:
-            about = reply if isinstance(reply, dict) else {}
-            kind, message = about.get("errorType"), about.get("errorMessage")
-            raise failed(failures.of_function(str(kind or ""), str(message or ""), function))
-        if not isinstance(reply, dict) or "protocol" not in reply:
-            raise retry.Broken(
-                f"{function} is no function of lambdamr: it answered {said[:60]!r}. Run "
-                f"`lambdamr deploy`, or name another function"
-            )
         return reply
 
     # -- receiving -------------------------------------------------------------------------------
@@ -265,30 +255,22 @@ class LambdaPool:
         return answer._replace(stats=self._billed(stats))
 
     def _billed(self, stats: Stats) -> Stats:
-        """These, with what is on no bill yet: lost invocations, and requests of the driver."""
+        """These, with what is on no bill yet: lost ones, warm-ups, and requests of the driver."""
         puts, gets = self._store.puts - self._puts, self._store.gets - self._gets
         self._puts, self._gets = self._store.puts, self._store.gets
         cost = self._unbilled + puts * self._prices.put + gets * self._prices.get
         if self._completions is not None:
             cost += self._completions.requests * self._prices.message
             self._completions.requests = 0
+        if self._warm is not None:
+            cost += self._warm.owed()
         self._unbilled = 0.0
         return stats._replace(cost=cost)
 
     def _charge(self, function: str, seconds: float) -> None:
         """For an invocation that gave no answer: as if it had taken all of the time."""
-        meter = self._meters.get(function, _UNKNOWN)
+        meter = self._meters.get(function, UNKNOWN)
         self._unbilled += self._prices.of(meter | {"seconds": seconds, "init": 0.0})
-
-
-_UNKNOWN: envelope.Meter = {
-    "seconds": 0.0,
-    "init": 0.0,
-    "memory": 1769,  # MiB: one vCPU
-    "arch": "x86_64",
-    "puts": 0,
-    "gets": 0,
-}
 
 
 def _misfit(function: str, here: dict[str, str], there: dict[str, str]) -> str:

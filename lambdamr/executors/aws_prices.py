@@ -30,6 +30,17 @@ CHUNK = 64 << 10
 from memory of their pricing pages; not found again."""
 
 
+UNKNOWN: Meter = {
+    "seconds": 0.0,
+    "init": 0.0,
+    "memory": 1769,  # MiB: one vCPU
+    "arch": "x86_64",
+    "puts": 0,
+    "gets": 0,
+}
+"""Of a function that has not answered yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prices:
     """USD, for one unit each. The defaults are those of us-east-1."""

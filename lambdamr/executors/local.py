@@ -6,33 +6,28 @@ of it is cheap and safe. A script needs no ``if __name__ == "__main__"``: nothin
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import pickle
-import socket
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
-
-import cloudpickle
+from typing import TYPE_CHECKING
 
 from lambdamr import checks
 from lambdamr.errors import BrokenExecutorError, InputError, InputTypeError, UnpicklableError
-from lambdamr.executors.local_crew import Crew, WorkerProcess
-from lambdamr.executors.local_template import LENGTH, CrewSettings
-from lambdamr.retry import Broken, Lost, OutOfMemory
-from lambdamr.wire import Answer, Buffer, Ref, Task, frame_size
+from lambdamr.executors.local_messages import CrewSettings
+from lambdamr.executors.local_process import TemplateProcess
+from lambdamr.retry import Broken
+
+if TYPE_CHECKING:
+    from lambdamr.executors.local_crew import Crew
+    from lambdamr.executors.local_pool import LocalPool
 
 INLINE = 64 << 10
 """Bytes; larger values are files in shared memory, which are mapped and not copied."""
 
-_MEMORY_CHECK = 0.02  # seconds
 _LEAST_MEMORY = 16 << 20  # bytes
-_FORGET = LENGTH.pack(len(pickle.dumps(None))) + pickle.dumps(None)
-_RESTARTS = 20  # of the template in one job
-_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 class LocalExecutor:
@@ -78,19 +73,16 @@ class LocalExecutor:
         self._stay_warm = stay_warm
         self._settings = CrewSettings(_modules(preload), _pickled(warm_up), INLINE)
         self._lock = threading.Lock()
-        self._crews: list[Crew] = []
+        self._idle: list[TemplateProcess | Crew] = []  # one at most
         self._closed = False
-        weakref.finalize(self, _close, self._crews)
+        weakref.finalize(self, _close, self._idle)
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[LocalPool]:
         """A pool on warm workers, if there are some that nobody uses, or on new ones."""
-        if self._closed:
-            raise BrokenExecutorError("this LocalExecutor is closed; make another")
-        try:
-            crew = self._warm_crew() or Crew(self._settings)
-        except OSError as error:
-            raise BrokenExecutorError(f"the local executor cannot start: {error}") from error
+        from lambdamr.executors.local_pool import LocalPool  # brings asyncio: see `prepare`
+
+        crew = self._crew()
         pool = LocalPool(self._workers, self._memory, self._most_tasks, crew)
         kept = False
         try:
@@ -113,35 +105,39 @@ class LocalExecutor:
             BrokenExecutorError: it cannot be started, or the executor is closed.
         """
         with self._lock:
-            if self._closed:
-                raise BrokenExecutorError("this LocalExecutor is closed; make another")
-            if self._crews:
-                return
-            try:
-                self._crews.append(Crew(self._settings))
-            except OSError as error:
-                raise BrokenExecutorError(f"the local executor cannot start: {error}") from error
+            if not self._idle:
+                self._idle.append(self._start())
 
-    def _warm_crew(self) -> Crew | None:
+    def _crew(self) -> Crew:
+        from lambdamr.executors.local_crew import Crew
+
         with self._lock:
-            crew = self._crews.pop() if self._crews else None
-        if crew is None or crew.owner == os.getpid():
-            return crew
-        crew.close()
-        return None
+            idle = self._idle.pop() if self._idle else None
+        if idle is not None and idle.owner != os.getpid():
+            idle.close()
+            idle = None
+        return idle if isinstance(idle, Crew) else Crew(idle or self._start())
+
+    def _start(self) -> TemplateProcess:
+        if self._closed:
+            raise BrokenExecutorError("this LocalExecutor is closed; make another")
+        try:
+            return TemplateProcess(self._settings)
+        except OSError as error:
+            raise BrokenExecutorError(f"the local executor cannot start: {error}") from error
 
     def _keep(self, crew: Crew) -> bool:
         with self._lock:
-            keep = self._stay_warm and not self._closed and not self._crews and crew.fit
+            keep = self._stay_warm and not self._closed and not self._idle and crew.fit
             if keep:
-                self._crews.append(crew)
+                self._idle.append(crew)
         return keep
 
     def close(self) -> None:
         """End the workers. The executor cannot be used again."""
         with self._lock:
             self._closed = True
-        _close(self._crews)
+        _close(self._idle)
 
     def __enter__(self) -> LocalExecutor:
         return self
@@ -158,167 +154,9 @@ class LocalExecutor:
         return f"LocalExecutor(workers={self._workers})"
 
 
-class LocalPool:
-    """A crew at work, in one event loop."""
-
-    latency = 0.001
-
-    def __init__(
-        self, workers: int, memory: tuple[int, ...], most_tasks: int | None, crew: Crew
-    ) -> None:
-        self.capacity = workers
-        self._memory = memory
-        self._most_tasks = most_tasks
-        self._crew = crew
-        self._restarts = 0
-        self._restarting = asyncio.Lock()
-        self._puts = 0
-        self._busy: dict[WorkerProcess, Task] = {}
-        self._watch: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Wait until the template is ready, and fork the workers."""
-        await self._crew.attach()
-        if not self._crew.alive:  # killed while it was idle
-            await self._crew.restart()
-        with contextlib.suppress(Lost):  # then `run` finds out
-            while len(self._crew.idle) < self.capacity:
-                self._crew.idle.append(self._crew.fork())
-        if self._memory:
-            self._watch = asyncio.create_task(self._watch_memory())
-
-    async def stop(self) -> None:
-        """Stop what runs, and forget what is kept."""
-        if self._watch is not None:
-            self._watch.cancel()
-        try:
-            await self._crew.bury()
-        finally:
-            self._crew.detach()
-        for worker in self._crew.idle:
-            with contextlib.suppress(OSError):  # it is dead, as the next job will see
-                worker.connection.send(_FORGET)
-        self._crew.store.clear()
-
-    async def put(self, frame: list[Buffer]) -> Ref:
-        """Keep a frame: inline, or as a file."""
-        size = frame_size(frame)
-        if size <= INLINE:
-            return Ref(size, data=b"".join(frame))
-        self._puts += 1
-        try:
-            return Ref(size, key=self._crew.store.keep(f"put-{self._puts}", frame))
-        except OSError as error:
-            raise Broken(str(error)) from error
-
-    async def get(self, ref: Ref) -> Buffer:
-        """The frame of a ref; a large one is mapped."""
-        if ref.data is not None:
-            return ref.data
-        assert ref.key is not None
-        return self._crew.store.read(ref.key)
-
-    def discard(self, refs: Iterable[Ref]) -> None:
-        """Unlink the files of large values."""
-        for ref in refs:
-            if ref.key is not None:
-                self._crew.store.remove(ref.key)
-
-    async def run(self, task: Task) -> Answer:
-        """Send the task to an idle worker, and wait for its answer."""
-        worker = await self._worker()
-        worker.tasks += 1
-        self._busy[worker] = task
-        loop = asyncio.get_running_loop()
-        try:
-            message = pickle.dumps(task, protocol=5)
-            await loop.sock_sendall(worker.connection, LENGTH.pack(len(message)) + message)
-            (length,) = LENGTH.unpack(await _exactly(worker.connection, LENGTH.size))
-            answer: Answer = pickle.loads(await _exactly(worker.connection, length))
-        except (OSError, EOFError):
-            self._crew.kill(worker)  # it may live, without its connection
-            await worker.dead.wait()
-            worker.connection.close()
-            raise worker.killed_for or Lost(worker.epitaph) from None
-        except asyncio.CancelledError:
-            self._crew.kill(worker)
-            worker.connection.close()
-            raise
-        finally:
-            del self._busy[worker]
-        worn = self._most_tasks is not None and worker.tasks >= self._most_tasks
-        if worn or worker.killed_for or worker.dead.is_set():
-            worker.connection.close()  # if it lives, it notices, and ends
-        else:
-            self._crew.idle.appendleft(worker)  # the one whose caches are warmest goes first
-        if self._memory:
-            answer = answer._replace(stats=answer.stats._replace(memory=self._limit(task)))
-        return answer
-
-    async def recover(self, task: Task) -> Answer | None:
-        """A worker that dies leaves nothing."""
-        return None
-
-    async def _worker(self) -> WorkerProcess:
-        async with self._restarting:
-            if not self._crew.alive:
-                self._restarts += 1
-                if self._restarts > _RESTARTS:
-                    raise Broken(f"the local executor cannot go on: {self._crew.failed}, again")
-                await self._crew.restart()
-        if self._crew.idle:
-            return self._crew.idle.popleft()
-        return self._crew.fork()
-
-    def _limit(self, task: Task) -> int:
-        return self._memory[min(task.rung, len(self._memory) - 1)]
-
-    async def _watch_memory(self) -> None:
-        while True:
-            await asyncio.sleep(_MEMORY_CHECK)
-            for worker, task in self._busy.items():
-                limit = self._limit(task)
-                if worker.pid is None or worker.killed_for is not None:
-                    continue
-                used = _resident(worker.pid)
-                if used > limit:
-                    worker.killed_for = OutOfMemory(
-                        f"the worker used {used >> 20} MiB; it may use {limit >> 20} MiB"
-                    )
-                    self._crew.kill(worker)
-
-
-async def _exactly(connection: socket.socket, size: int) -> bytearray:
-    loop = asyncio.get_running_loop()
-    data = bytearray(size)
-    view = memoryview(data)
-    while view:
-        count = await loop.sock_recv_into(connection, view)
-        if count == 0:
-            raise EOFError
-        view = view[count:]
-    return data
-
-
-def _resident(pid: int) -> int:
-    """Bytes of resident memory of a process, or of its child that has most; 0 if it is gone.
-
-    The largest, and not the sum: a child that a mapper forked shares its pages with the worker.
-    """
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            used = int(file.read().split()[1]) * _PAGE
-    except (OSError, IndexError):
-        return 0
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-        for child in file.read().split():
-            used = max(used, _resident(int(child)))
-    return used
-
-
-def _close(crews: list[Crew]) -> None:
-    while crews:
-        crews.pop().close()
+def _close(idle: list[TemplateProcess | Crew]) -> None:
+    while idle:
+        idle.pop().close()
 
 
 def _cpus() -> int:
@@ -362,6 +200,8 @@ def _pickled(warm_up: Callable[[], object] | None) -> bytes | None:
         return None
     if not callable(warm_up):
         raise InputTypeError(f"warm_up must be callable, not {warm_up!r:.60}")
+    import cloudpickle  # takes time: not for who has none
+
     try:
         pickled: bytes = cloudpickle.dumps(warm_up)
     except Exception as error:

@@ -3,9 +3,6 @@
 It has one thread and does nothing but wait: for orders of the driver (fork, kill) and for the
 deaths of workers, which it reports. When a worker is dead, it kills what that one started. When the
 driver is gone, it kills all of them, removes the folders of the store, and ends.
-
-Orders are 9 bytes: ``F`` or ``K`` and the number of a worker; with ``F`` comes the worker's end of
-its socket. Reports are lines of JSON. Tasks and answers are pickles, each after its length.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ import contextlib
 import functools
 import gc
 import importlib
-import json
 import os
 import pickle
 import select
@@ -23,25 +19,32 @@ import signal
 import socket
 import struct
 import sys
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
+from lambdamr.executors.local_messages import (
+    LENGTH,
+    ORDER,
+    CrewSettings,
+    exactly,
+    framed,
+    receive,
+)
 from lambdamr.executors.local_store import LocalStore
 from lambdamr.worker import Worker
 
-ORDER = struct.Struct("<cQ")
-LENGTH = struct.Struct("<Q")
-
+_LOCKS = 2  # folders, at most
 _PARENT_CHECK = 2.0  # seconds; a driver that forked may leave its end of the socket to a child
 _FAREWELL = 5  # seconds that what modules registered to run at exit may take
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 
-
-class CrewSettings(NamedTuple):
-    """What a template process is made from."""
-
-    preload: tuple[str, ...]
-    warm_up: bytes | None  # a pickled function
-    inline: int  # bytes
+_MALLOC = {
+    "M_TRIM_THRESHOLD": (-1, 128 << 20),
+    "M_TOP_PAD": (-2, 64 << 20),
+    "M_MMAP_THRESHOLD": (-3, 64 << 20),
+}
+"""glibc, mallopt(3): number of a parameter, and bytes. What a worker frees it keeps until its job
+ends. By default an array over 32 MiB goes back to the system at once, and the next one is faulted
+in anew: 32 of them, made and summed, took 0.18 s in the place of 0.15 (2026-11-25)."""
 
 
 def main(control_fd: int) -> None:
@@ -50,8 +53,9 @@ def main(control_fd: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # threads of the driver may block signals
     control = socket.socket(fileno=control_fd)
     try:
-        settings, folders, locks = pickle.loads(receive(control))
-    except (EOFError, ConnectionError):  # the driver is gone already
+        length, locks, _, _ = socket.recv_fds(control, LENGTH.size, _LOCKS)
+        settings, folders = pickle.loads(exactly(control, *LENGTH.unpack(length)))
+    except (EOFError, ConnectionError, struct.error):  # the driver is gone already
         return
     for lock in locks:
         os.set_inheritable(lock, False)  # a daemon that a mapper starts uses no folder
@@ -67,7 +71,9 @@ def main(control_fd: int) -> None:
         _report(control, failed=f"{type(error).__name__}: {error}", traceback=text)
     else:
         _die_with_parent(0)
-        gc.collect()
+        if settings.preload or settings.warm_up:
+            gc.collect()
+        _keep_freed_memory()
         gc.freeze()  # so that the collector of a worker does not copy the template's pages
         template = _Template(control, parent, LocalStore(folders, settings.inline))
         template.run()
@@ -210,42 +216,22 @@ def serve(connection: socket.socket, worker: Worker) -> None:
             return
         if task is None:  # the job is over
             worker.forget(everything=True)
+            _give_back_freed_memory()
             continue
-        answer = pickle.dumps(worker.evaluate(task), protocol=5)
+        answer = framed(worker.evaluate(task))
         if os.getpid() != pid:  # a child that the mapper forked came back from it: the parent
             os._exit(0)  # answers, and a second answer would be taken for the next task's
         _flush()
         try:
-            connection.sendall(LENGTH.pack(len(answer)) + answer)
+            connection.sendall(answer)
         except ConnectionError:
             return
         worker.forget()  # only now: it takes time
 
 
-def receive(connection: socket.socket) -> bytearray:
-    """One message.
-
-    Raises:
-        EOFError: the other side closed the connection.
-    """
-    (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
-    return _exactly(connection, length)
-
-
-def _exactly(connection: socket.socket, size: int) -> bytearray:
-    data = bytearray(size)
-    view = memoryview(data)
-    while view:
-        count = connection.recv_into(view)
-        if count == 0:
-            raise EOFError
-        view = view[count:]
-    return data
-
-
 def _report(control: socket.socket, **report: object) -> None:
     with contextlib.suppress(ConnectionError):
-        control.sendall(json.dumps(report).encode() + b"\n")
+        control.sendall(framed(report))
 
 
 def _kill(pid: int, *, reaped: bool = False) -> None:
@@ -253,6 +239,19 @@ def _kill(pid: int, *, reaped: bool = False) -> None:
     for kill in (os.killpg,) if reaped else (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
+
+
+def _keep_freed_memory() -> None:
+    if any(name.startswith("MALLOC_") for name in os.environ):  # the user knows better
+        return
+    with contextlib.suppress(AttributeError):  # not glibc
+        for number, size in _MALLOC.values():
+            _libc().mallopt(number, size)
+
+
+def _give_back_freed_memory() -> None:
+    with contextlib.suppress(AttributeError):
+        _libc().malloc_trim(0)
 
 
 def _flush() -> None:

@@ -83,8 +83,8 @@ def workers_start_cold(record: Record) -> str | None:
     if part < WORTH_SAYING:
         return None
     return (
-        f"{percent(part)} of billed time is cold start: use fewer, larger partitions, or workers "
-        f"that are kept warm."
+        f"{percent(part)} of billed time is cold start: use fewer, larger partitions, or start "
+        f"workers before the job: LambdaExecutor(warm=...)."
     )
 
 

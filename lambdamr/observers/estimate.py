@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
-from lambdamr import checks
+from lambdamr import call, checks
 from lambdamr.errors import EmptyDataError
 from lambdamr.executor import Executor
 from lambdamr.mapreduce import map_reduce
@@ -99,7 +99,7 @@ def estimate(
     Raises:
         InputError, PartitionError, ...: as `lambdamr.map_reduce` does, on the sample.
     """
-    checks.functions(mapper, reducer)
+    call.functions(mapper, reducer)
     count = "a whole number from 2 up"
     checks.check("sample", sample, int | None, count, lambda n: n is None or n >= 2)
     chunk = as_chunk(data, npartitions)

@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,9 +28,14 @@ from lambdamr.runtimes.secret import materialised
 from lambdamr.wire import Answer, Task
 from lambdamr.worker import Worker
 
+warm_up: Callable[[], object] | None = None
+"""What a first task would otherwise do for all that follow; called once, if there is a warm-up."""
+
 _SHARE = 0.5  # of the time that is left: the last partition may need the other half
 _FUNCTION = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "function")
 _STREAM = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
+_ENVIRONMENT = os.urandom(8).hex()
+_LONGEST = 60.0  # seconds that a warm-up may be told to take
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any] | None:
@@ -46,9 +51,12 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any] | None:
 
 def _reply(event: dict[str, Any], context: Any) -> dict[str, Any]:
     reply: dict[str, Any] = {"protocol": envelope.PROTOCOL}
+    _store.puts = _store.gets = 0
     try:
         if mismatch := _mismatch(event):
             return reply | {"mismatch": mismatch}
+        if "warm" in event:
+            return reply | _wake(float(event["warm"]))
         return reply | _evaluate(event, context)
     except MemoryError:
         return reply | _failed("OutOfMemory", f"{_FUNCTION}: out of memory")
@@ -85,6 +93,16 @@ def _evaluate(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return {"answer": envelope.to_text(sealed)}
     _store.keep(f"{event['prefix']}{task.id}/answer", [pickled])
     return {}
+
+
+def _wake(hold: float) -> dict[str, Any]:
+    """Be ready, and keep this environment busy for so many seconds: the next gets another one."""
+    started = time.perf_counter()
+    cold, _worker.cold = _worker.cold, False
+    if cold and warm_up is not None:
+        warm_up()
+    time.sleep(max(0.0, min(hold, _LONGEST) - (time.perf_counter() - started)))
+    return {"environment": _ENVIRONMENT, "cold": cold}
 
 
 def _mismatch(event: dict[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""cloudpickle, and what it leaves out: cached functions and cached properties of ``__main__``.
+"""cloudpickle, and what it leaves out: cached functions and properties, and where code comes from.
 
 It also notes the modules that functions need, by what is pickled and by what code imports.
 """
@@ -17,6 +17,8 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
+
+from lambdamr.travel.tracebacks import code_from
 
 _CACHED = type(functools.cache(len))
 
@@ -37,6 +39,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
             self.needed.add(obj.__module__)
         elif kind is FunctionType:
             self.needed.update(imports_of(obj))
+        elif kind is CodeType:
+            return code_from, (obj.co_filename, *self.dispatch_table[CodeType](obj))
         elif kind is _CACHED:
             return _cached, (obj.__wrapped__, obj.cache_parameters())
         elif kind is functools.cached_property:  # has a lock, until Python 3.12

@@ -6,7 +6,8 @@ only places travel, and the driver looks up the lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any, TypeAlias
 
 Block: TypeAlias = "tuple[str, tuple[tuple[Any, ...], ...], str]"
@@ -16,6 +17,13 @@ _CAUSE = "\nThe above exception was the direct cause of the following exception:
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 _OURS = __file__.removesuffix("travel/tracebacks.py")
 _LONGEST = 2000  # frames of one traceback that travel; twice what Python's recursion limit allows
+
+
+def code_from(
+    filename: str, rebuild: Callable[..., CodeType], arguments: tuple[Any, ...]
+) -> CodeType:
+    """Code that is unpickled, with its file: cloudpickle leaves the name out, since 3.1.3."""
+    return rebuild(*arguments).replace(co_filename=filename)
 
 
 def take_apart(error: BaseException) -> tuple[Block, ...]:

@@ -27,12 +27,12 @@ with warnings.catch_warnings():
 
 @pytest.fixture(scope="session")
 def _storage(tmp_path_factory):
-    """Of buildah, for these tests alone; `LAMBDAMR_TEST_STORAGE` is a folder of it that stays."""
+    """Of buildah, for these tests alone; `LAMBDAMR_TEST_STORAGE` is one that is there already."""
     assert os.getuid() == 0, "needs root: to mount, and to change the root folder"
     kept = os.environ.get("LAMBDAMR_TEST_STORAGE")
     folder = Path(kept) if kept else tmp_path_factory.mktemp("storage")
-    lines = ("[storage]", 'driver = "vfs"', f'graphroot = "{folder}/g"', f'runroot = "{folder}/r"')
-    (folder / "storage.conf").write_text("\n".join(lines))
+    if not (folder / "storage.conf").exists():
+        subprocess.run([HERE / "storage", folder], check=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONTAINERS_STORAGE_CONF", str(folder / "storage.conf"))
         patch.setenv("BUILDAH_ISOLATION", "chroot")

@@ -1,6 +1,8 @@
 """The image with ROOT, built for real, started as Lambda starts it."""
 
+import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -31,9 +33,13 @@ CREDENTIALS = {
 }
 
 
-def started(image, seen, folder, **variables):
-    """The URL of the image's handler, behind AWS's runtime interface emulator."""
-    program = shutil.copy(binary(), seen / "aws-lambda-rie")
+def started(image, seen, folder, without="", **variables):
+    """The URL of the image's handler, behind AWS's runtime interface emulator.
+
+    Args:
+        without: a folder of which nothing is there.
+    """
+    program = seen / "aws-lambda-rie"
     config = json.loads(buildah("inspect", "--type=image", image.name))["OCIv1"]["config"]
     runtime = [*config["Entrypoint"], *config["Cmd"]]
     variables = {
@@ -47,40 +53,65 @@ def started(image, seen, folder, **variables):
     return serving(
         lambda addresses: in_image(image, seen, str(program), *addresses, *runtime, **variables),
         folder,
+        env=os.environ | {"RUN_IMAGE_WITHOUT": without},
     )
 
 
 @pytest.fixture(scope="module")
 def seen():
-    """A folder that the image sees under the same name."""
+    """A folder that the image sees under the same name; AWS's emulator is there."""
     folder = Path(tempfile.mkdtemp(prefix="lambdamr-seen-", dir="/tmp"))
     folder.chmod(0o755)
+    shutil.copy(binary(), folder / "aws-lambda-rie")
     generate(10_000, [folder / "events.root"])
     yield folder
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def executor(image, seen, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("emulator")
+def aws(tmp_path_factory):
+    """An emulator with a bucket, and the gateway to it, which runs the image as a function."""
     with pytest.MonkeyPatch.context() as patch, Gateway() as gateway:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
-        with emulator(folder) as gateway.upstream:
+        with emulator(tmp_path_factory.mktemp("emulator")) as gateway.upstream:
             stack.create_bucket(gateway.url, BUCKET)
-            variables = {"AWS_ENDPOINT_URL": gateway.url, "LAMBDAMR_BUCKET": BUCKET}
-            with started(image, seen, folder, **variables) as url:
-                gateway.free[FUNCTION] = ["1"]  # one invocation at a time
-                gateway.elsewhere[FUNCTION] = url
-                yield lambdamr.LambdaExecutor(
-                    functions=[FUNCTION], bucket=BUCKET, endpoint_url=gateway.url, concurrency=1
-                )
+            gateway.free[FUNCTION] = ["1"]  # one invocation at a time
+            yield gateway
+
+
+@contextlib.contextmanager
+def function_of(aws, image, seen, folder, without=""):
+    """An executor whose function is the image."""
+    variables = {"AWS_ENDPOINT_URL": aws.url, "LAMBDAMR_BUCKET": BUCKET}
+    with (
+        started(image, seen, folder, without, **variables) as url,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setitem(aws.elsewhere, FUNCTION, url)
+        yield lambdamr.LambdaExecutor(
+            functions=[FUNCTION], bucket=BUCKET, endpoint_url=aws.url, concurrency=1, warm=1
+        )
+
+
+@pytest.fixture(scope="module")
+def executor(aws, image, seen, tmp_path_factory):
+    with function_of(aws, image, seen, tmp_path_factory.mktemp("function")) as executor:
+        yield executor
+
+
+def test_it_wakes_before_a_job_needs_it(executor):
+    woken = [asyncio.run(executor.wake()) for _ in range(2)]
+    assert [(each.environments, each.cold, each.error) for each in woken] == [
+        (1, 1, None),
+        (1, 0, None),
+    ]
 
 
 def test_the_dimuon_spectrum_has_the_bits_of_plain_root(executor, seen):
     path = str(seen / "events.root")
     want, wanted_report = analysis.book(ROOT.RDataFrame("Events", path))
-    for npartitions in (1, 3):  # cold, then warm
+    for npartitions in (1, 3):
         frame = PyRDF.RDataFrame("Events", path, executor=executor, npartitions=npartitions)
         got, report = analysis.book(frame)
         assert contents(got) == contents(want)
@@ -128,25 +159,42 @@ def test_it_is_not_root_and_writes_to_tmp_only(executor):
     assert temporary.startswith("/tmp")
 
 
-def test_nothing_is_in_it_that_a_worker_does_not_need(image):
+PROGRAMS = """
+    gcc cc cpp cc1 cc1plus collect2 as ld make patch rootcling root.exe perl openssl
+    apt apt-get apt-cache dpkg dpkg-query dpkg-deb pip pip3 mount umount su login
+"""
+MODULES = "pip setuptools wheel ensurepip test tkinter idlelib lib2to3 pytest numpy.f2py"
+RUBBISH = """
+    **/tests/* **/test/*.py **/*.a **/*.o **/*.pyi **/*.pyx **/*.deb **/*.whl **/pip.conf **/.cache
+    etc/apt/* tmp/* root/.* var/cache/* var/log/* var/lib/apt/* var/lib/dpkg/info/*
+    usr/share/doc/* usr/share/man/* usr/share/info/* usr/share/locale/* usr/src/*
+    opt/worker/ROOT/tutorials opt/worker/ROOT/lib/*RooFit* opt/worker/ROOT/lib/*Gui*
+    opt/worker/ROOT/lib/*Minuit*
+"""
+
+
+def test_nothing_is_in_it_that_a_worker_does_not_need(image, seen):
     """And nothing of the machine that built it."""
-    words = "apt apt-get gcc cc cpp ld as make perl pip pip3 cc1 cc1plus collect2 mount su"
-    found = [
-        str(path)
-        for path in image.root.rglob("*")
-        if path.name in words.split() and not path.is_dir()
-    ]
-    assert found == []
-    for pattern in ("opt/worker/**/tests", "**/*.a", "**/pip.conf", "**/.cache", "**/*.deb"):
-        assert list(image.root.glob(pattern)) == [], pattern
-    assert not any((image.root / "etc/apt").iterdir())
-    assert not any((image.root / "tmp").iterdir())
-    unpacked = sum(p.lstat().st_size for p in image.root.rglob("*") if not p.is_dir())
-    assert unpacked < 700e6  # 573 MiB by du, 2026-11; 1,162 before trimming
+    files = [path for path in image.root.rglob("*") if path.is_symlink() or not path.is_dir()]
+    assert [path for path in files if path.name in PROGRAMS.split()] == []
+    assert [path for pattern in RUBBISH.split() for path in image.root.glob(pattern)] == []
+    looking = f"""
+from importlib.util import find_spec
+print([name for name in {MODULES.split()} if find_spec(name)])
+"""
+    command = in_image(image, seen, "python3", "-P", "-c", looking)
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "[]\n"
+    assert sum(path.lstat().st_size for path in files) < 650e6
     inspected = buildah("inspect", "--type=image", image.name)
     for name, value in os.environ.items():
         if name.startswith("PIP_") and "://" in value:
             assert value not in inspected
+
+
+def test_a_library_with_three_names_is_there_once(image):
+    libraries = (image.root / "opt/worker/ROOT/lib").glob("lib*.so*")
+    files = [path for path in libraries if not path.is_symlink() and path.stat().st_size > 10_000]
+    assert len({hashlib.sha256(path.read_bytes()).digest() for path in files}) == len(files) > 20
 
 
 def test_what_it_says_is_what_it_is(image):
@@ -154,14 +202,6 @@ def test_what_it_says_is_what_it_is(image):
     assert config["User"] == "65534:65534"
     assert config["Entrypoint"] == ["python3", "-P", "-m", "awslambdaric"]
     assert config["Cmd"] == ["worker.handler"]
-
-
-def check(image, seen):
-    """What the check at the end of a build says."""
-    shutil.copy(ROOT_OF_PROJECT / "lambdamr/runtimes/image/check.py", seen)
-    command = ["python3", "-P", str(seen / "check.py"), "image"]
-    command = in_image(image, seen, *command, PYTHON="3.11", ROOT="6")
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize(
@@ -173,21 +213,19 @@ def check(image, seen):
     ],
 )
 def test_a_build_says_in_one_line_what_is_missing(image, seen, folder, said):
-    with hidden(image.root / folder[1:]):
-        done = check(image, seen)
+    """The check at its end, run in an image without this folder."""
+    shutil.copy(ROOT_OF_PROJECT / "lambdamr/runtimes/image/check.py", seen)
+    command = ["python3", "-P", str(seen / "check.py"), "image"]
+    done = subprocess.run(
+        in_image(image, seen, *command, PYTHON="3.11", ROOT="6"),
+        env=os.environ | {"RUN_IMAGE_WITHOUT": folder},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 1
     assert done.stderr.startswith(said)
     assert len(done.stderr.splitlines()) == 1
-
-
-@contextlib.contextmanager
-def hidden(path):
-    away = path.with_name(path.name + "-hidden")
-    path.rename(away)
-    try:
-        yield
-    finally:
-        away.rename(path)
 
 
 def test_a_base_with_another_python_is_refused(base):
@@ -195,3 +233,23 @@ def test_a_base_with_another_python_is_refused(base):
     assert done.returncode == 2
     assert "error: the base has Python 3.11, and the image is to be of 3.12" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("/usr/include/c++", "the image needs the C and C++ headers, libc6-dev and libstdc++-dev"),
+        ("/usr/include", "the image needs the C and C++ headers, libc6-dev and libstdc++-dev"),
+        ("/opt/worker/lambdamr", "No module named 'lambdamr"),
+    ],
+)
+def test_a_job_says_in_one_line_what_its_image_is_without(aws, image, seen, tmp_path, folder, said):
+    with (
+        function_of(aws, image, seen, tmp_path, without=folder) as executor,
+        pytest.raises(lambdamr.BrokenExecutorError) as caught,
+    ):
+        lambdamr.map_reduce(sum, int.__add__, [1], executor=executor)
+    message = str(caught.value)
+    assert said in message
+    assert "What is deployed does not start. Run `lambdamr deploy`" in message
+    assert len(message.splitlines()) == 1

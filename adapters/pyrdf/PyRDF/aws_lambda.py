@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from PyRDF import warm
 
-warm.start()
+try:
+    warm.start()
+except Exception as error:  # ROOT says it in ten lines
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    raise ImportError(
+        f"ROOT does not start ({said}): the image needs the C and C++ headers, libc6-dev and "
+        "libstdc++-dev, and `lambdamr image build` sees to it"
+    ) from error
 
-from lambdamr.runtimes.aws_lambda import handler  # noqa: E402  # it measures how long that took
+from lambdamr.runtimes import aws_lambda  # it measures how long that took
+
+aws_lambda.warm_up = warm.warm_up
+handler = aws_lambda.handler
 
 __all__ = ["handler"]

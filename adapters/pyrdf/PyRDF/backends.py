@@ -24,7 +24,7 @@ def local(workers: int | None = None, **settings: Any) -> LocalExecutor:
         workers: how many; default the CPUs that this process may use.
         settings: others of `lambdamr.LocalExecutor`.
     """
-    executor = LocalExecutor(workers, preload=["ROOT"], warm_up=warm_up, **settings)
+    executor = LocalExecutor(workers, warm_up=warm_up, **settings)
     executor.prepare()
     return executor
 
@@ -40,7 +40,7 @@ def _make_local(conf: dict[str, Any]) -> Any:
     if isinstance(given.get("memory"), list):
         given["memory"] = tuple(given["memory"])
     if "workers" in given:
-        given["workers"] = count(given["workers"])
+        given["workers"] = count(given["workers"], "workers")
     return _local(tuple(sorted(given.items())))
 
 
@@ -53,7 +53,11 @@ def _make_aws(conf: dict[str, Any]) -> Any:
                 f"{name} is the path of a file: say secrets={{{name!r}: 'file:...'}}, so that the "
                 f"functions get one"
             )
-    return _aws_executor()(**given)
+    if "warm" in given:
+        given["warm"] = count(given["warm"], "warm")
+    executor = _aws_executor()(**given)
+    executor.prepare()
+    return executor
 
 
 _FILES = ("BEARER_TOKEN_FILE", "KRB5CCNAME", "X509_USER_CERT", "X509_USER_KEY", "X509_USER_PROXY")

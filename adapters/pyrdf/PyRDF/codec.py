@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import pickle
+import sys
 from typing import Any
 
 import cloudpickle
@@ -31,14 +32,14 @@ def loads(pickled: bytes | memoryview, buffers: Any = ()) -> Any:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     def reducer_override(self, obj: Any) -> Any:
         kind: Any = type(obj)
-        if issubclass(kind, _instance()):
+        if "cppyy" in sys.modules and issubclass(kind, _instance()):
             name = kind.__cpp_name__
             if name == "std::string":
                 return _string, (str(obj),)
             if obj.__smartptr__() is not None:
                 raise pickle.PicklingError(f"a {name} cannot be sent")
             _, (data, cpp_name) = obj.__reduce__()
-            return _expand, (cpp_name.decode(), bytes(data))
+            return expand, (cpp_name.decode(), bytes(data))
         return super().reducer_override(obj)
 
 
@@ -56,8 +57,8 @@ def _string(text: str) -> Any:
     return ROOT.std.string(text)
 
 
-def _expand(name: str, data: bytes) -> Any:
-    """Read an object of ROOT I/O.
+def expand(name: str, data: bytes) -> Any:
+    """An object of a class of ROOT, from the bytes of ROOT I/O.
 
     ROOT 6.40 crashes (a null class in ``_CPPInstance__expand__``) where cppyy has not met the class
     before, as in a fresh process: so it is looked up first.

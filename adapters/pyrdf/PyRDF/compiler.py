@@ -39,10 +39,7 @@ def overheard() -> Iterator[None]:
     Raises:
         CompilationError: in place of an exception that came with complaints.
     """
-    sys.stderr.flush()
-    with _one_at_a_time, tempfile.TemporaryFile() as file:
-        terminal = os.dup(2)
-        os.dup2(file.fileno(), 2)
+    with _captured() as file:
         try:
             yield
         except CompilationError:  # heard within
@@ -50,15 +47,34 @@ def overheard() -> Iterator[None]:
         except Exception as error:
             if isinstance(error.__cause__, CompilationError):
                 raise
-            complaints = dict.fromkeys(_COMPLAINT.findall(_read(file.fileno())))
+            complaints = dict.fromkeys(_COMPLAINT.findall(_read(file)))
             if not complaints:
                 raise
             raise CompilationError(complaints) from error
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Keep from the terminal what C++ says."""
+    with _captured(show=False):
+        yield
+
+
+@contextlib.contextmanager
+def _captured(*, show: bool = True) -> Iterator[int]:
+    """The descriptor of a file that gets what is written to the terminal meanwhile."""
+    sys.stderr.flush()
+    with _one_at_a_time, tempfile.TemporaryFile() as file:
+        terminal = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield file.fileno()
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
-            with contextlib.suppress(OSError):  # nobody may read it
-                os.write(2, _read(file.fileno()).encode(errors="replace"))
+            if show:
+                with contextlib.suppress(OSError):  # nobody may read it
+                    os.write(2, _read(file.fileno()).encode(errors="replace"))
 
 
 def _read(descriptor: int) -> str:

@@ -60,20 +60,20 @@ class Engine:
         return min(max(math.ceil(ranges), 8), _MOST)
 
 
-def count(npartitions: object) -> int | None:
-    """A number of partitions, which notebooks of 2021 give as a string.
+def count(given: object, name: str = "npartitions") -> int | None:
+    """A number, which notebooks of 2021 give as a string.
 
     Raises:
         InputError: it is none.
     """
-    if npartitions is None:
+    if given is None:
         return None
     try:
-        number = int(str(npartitions))
+        number = int(str(given))
     except ValueError:
         number = 0
-    if isinstance(npartitions, bool) or number < 1:
-        raise InputError(f"npartitions must be a whole number from 1 up, not {npartitions!r:.60}")
+    if isinstance(given, bool) or number < 1:
+        raise InputError(f"{name} must be a whole number from 1 up, not {given!r:.60}")
     return number
 
 

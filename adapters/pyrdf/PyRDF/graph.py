@@ -10,6 +10,7 @@ from typing import Any
 from PyRDF import precompiled, results
 from PyRDF.cpp import helpers
 from PyRDF.operations import Operation, model_of
+from PyRDF.source import Slice, Source
 
 
 @dataclass
@@ -25,6 +26,10 @@ class Graph:
     frame: Any
     actions: list[tuple[Operation, Any]] = field(default_factory=list)
     used: list[Any] = field(default_factory=list)
+
+    def rebind(self, source: Source, piece: Slice) -> None:
+        """Give it other entries, while it has not run."""
+        source.rebind(self.frame, piece)
 
     def compile(self) -> None:
         """Compile all that it needs, and run nothing."""
@@ -43,15 +48,19 @@ class Graph:
         return [results.take(operation, promise) for operation, promise in self.actions]
 
 
-def book(frame: Any, operations: Sequence[Operation], number: int, token: str = "") -> Graph:
-    """Book operations on a dataframe.
+def book(
+    source: Source, piece: Slice, operations: Sequence[Operation], number: int, token: str = ""
+) -> Graph:
+    """Book operations on a range.
 
     Args:
-        frame: of the entries of a range.
+        source: the dataset.
+        piece: its entries.
         operations: parents before children.
         number: of the range; it is in the names of the files of a Snapshot.
         token: makes the names of files unique while they are written.
     """
+    frame = source.open(piece)
     graph = Graph(frame)
     nodes = {0: frame}
     varied = any(operation.name == "VariationsFor" for operation in operations)
@@ -68,6 +77,11 @@ def book(frame: Any, operations: Sequence[Operation], number: int, token: str = 
             graph.actions.append((operation, node))
     graph.used = list(nodes.values())
     return graph
+
+
+def seed(number: int) -> None:
+    """Seed ROOT's gRandom."""
+    helpers().Seed(number)
 
 
 def _call(node: Any, operation: Operation) -> Any:

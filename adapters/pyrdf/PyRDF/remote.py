@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from PyRDF import native
 from PyRDF.errors import InputError, reason
 
 _KEPT = 24 * 3600  # seconds that a fetched object stays after its last use
@@ -84,10 +85,13 @@ def prepare() -> None:
     And have ROOT 6.40 ask the server even where it could open the file by itself: it would be the
     file of another name then, and no sample of a dataset that is specified.
     """
-    import ROOT
-
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
+    if native.started():
+        native.set_default("Path.ForceRemote", 1)
+        return
+    import ROOT
+
     if not ROOT.gEnv.Defined("Path.ForceRemote"):
         ROOT.gEnv.SetValue("Path.ForceRemote", 1)
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PyRDF import codec, precompiled, remote
-from PyRDF.compiler import CompilationError, overheard
+from PyRDF import codec, native, precompiled, remote
+from PyRDF.compiler import CompilationError, hushed, overheard
 from PyRDF.errors import InputError
 
 Role = Literal["header", "library", "file"]
@@ -96,12 +96,10 @@ class Setup:
         os.chdir(place)
 
     def _apply(self, own: bool) -> None:
-        import ROOT
-
         if self.resources:
             folder = materialise(self.resources)
-            ROOT.gInterpreter.AddIncludePath(f"-I{folder}")
-            ROOT.gSystem.AddDynamicPath(str(folder))
+            _add_include_path(folder)
+            _add_library_path(folder)
             if own:
                 self.enter()
             elif any(resource.role == "file" for resource in self.resources):
@@ -115,8 +113,8 @@ class Setup:
             declare(code, "the code of DistributeCppCode")
         if self.begin is not None:
             codec.loads(self.begin)()
-        if own and ROOT.IsImplicitMTEnabled():  # entries would come in another order each time
-            ROOT.DisableImplicitMT()
+            if own:  # with it, entries would come in another order each time
+                _process("if (ROOT::IsImplicitMTEnabled()) ROOT::DisableImplicitMT();")
 
 
 _applied: set[str] = set()
@@ -130,26 +128,65 @@ def _is_library(resource: Resource) -> bool:
     return resource.role == "library" and resource.name.endswith(_LIBRARIES)
 
 
+def _add_include_path(folder: Path) -> None:
+    if native.started():
+        native.add_include_path(str(folder))
+        return
+    import ROOT
+
+    ROOT.gInterpreter.AddIncludePath(f"-I{folder}")
+
+
+def _add_library_path(folder: Path) -> None:
+    if native.started():
+        native.add_library_path(str(folder))
+        return
+    import ROOT
+
+    ROOT.gSystem.AddDynamicPath(str(folder))
+
+
+def _fails(library: Path) -> bool:
+    if native.started():
+        return not native.load(str(library))
+    import ROOT
+
+    return int(ROOT.gSystem.Load(str(library))) < 0
+
+
+def _process(code: str) -> None:
+    if native.started():
+        native.process(code)
+        return
+    import ROOT
+
+    ROOT.gInterpreter.ProcessLine(code)
+
+
+def _declare(code: str) -> bool:
+    with precompiled.optimised():
+        if native.started():
+            return native.declare(code)
+        import ROOT
+
+        return bool(ROOT.gInterpreter.Declare(code))
+
+
 def apply_here(found: Mapping[Path, Resource]) -> None:
     """Declare headers and load libraries in the user's process, from where they are.
 
     Raises:
         RuntimeError: one does not compile, or cannot be loaded.
     """
-    import ROOT
-
     for path, resource in found.items():
-        base = path.parents[len(Path(resource.name).parts) - 1]
-        ROOT.gInterpreter.AddIncludePath(f"-I{base}")
+        _add_include_path(path.parents[len(Path(resource.name).parts) - 1])
         if resource.role == "header" and resource.include:
             _include(path, resource, here=True)
     _load({path: each for path, each in found.items() if _is_library(each)})
 
 
 def _include(path: Path, resource: Resource, *, here: bool = False) -> None:
-    import ROOT
-
-    ROOT.gInterpreter.AddIncludePath(f"-I{path.parent}")
+    _add_include_path(path.parent)
     content = resource.name.encode() + b"\0" + resource.data
     declare(f'#include "{path}"', resource.name, content, here=here)
 
@@ -160,22 +197,13 @@ def _load(libraries: Mapping[Path, Resource]) -> None:
     Raises:
         RuntimeError: one cannot be loaded.
     """
-    import ROOT
-
-    def fail(path: Path) -> bool:
-        return int(ROOT.gSystem.Load(str(path))) < 0
-
     left = [path for path, each in libraries.items() if each not in _loaded]
     while left:
-        level = ROOT.gErrorIgnoreLevel
-        ROOT.gErrorIgnoreLevel = ROOT.kFatal  # another try may follow
-        try:
-            failed = list(filter(fail, left))
-        finally:
-            ROOT.gErrorIgnoreLevel = level
+        with hushed():  # another try may follow
+            failed = list(filter(_fails, left))
         if len(failed) == len(left):
             for path in failed:
-                fail(path)  # says why
+                _fails(path)  # says why
             raise RuntimeError(
                 f"the library {left[0].name} cannot be loaded; what ROOT said is above, or in the "
                 f"log. Were the libraries that it needs sent, too?"
@@ -197,14 +225,12 @@ def declare(code: str, what: str, content: bytes | None = None, *, here: bool = 
     Raises:
         RuntimeError: it does not compile.
     """
-    import ROOT
-
     guard = "PYRDF_" + hashlib.blake2b(content or code.encode(), digest_size=12).hexdigest()
     if guard in _known:
         return
     try:
-        with overheard(), precompiled.optimised():
-            if not ROOT.gInterpreter.Declare(f"#ifndef {guard}\n#define {guard}\n{code}\n#endif"):
+        with overheard():
+            if not _declare(f"#ifndef {guard}\n#define {guard}\n{code}\n#endif"):
                 raise RuntimeError("what the compiler said is above, or in the log")
     except RuntimeError as error:
         redefined = error.redefined if isinstance(error, CompilationError) else []

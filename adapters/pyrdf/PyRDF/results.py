@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from PyRDF import codec, remote, source
+from PyRDF import codec, native, remote, source
 from PyRDF.cpp import helpers
 from PyRDF.operations import Operation, model_of
 
@@ -113,8 +113,12 @@ class _Merging:
         return results[key]
 
     def merge(self, a: Any, b: Any) -> Any:
+        if isinstance(a, native.Object) and isinstance(b, native.Object) and native.started():
+            a.merge(b)
+            return a
         import ROOT
 
+        a, b = _expanded(a), _expanded(b)
         others = ROOT.TList()
         others.Add(b)
         a.Merge(others)
@@ -124,6 +128,7 @@ class _Merging:
     def finish(self, value: Any, operation: Operation) -> Any:
         import ROOT
 
+        value = _expanded(value)
         if hasattr(value, "SetDirectory"):
             value.SetDirectory(ROOT.nullptr)
         return value
@@ -267,6 +272,10 @@ class _Snapshot:
 
     def finish(self, value: Any, operation: Operation) -> list[SnapshotFile]:
         return [file for file in value if file.entries] or value[:1]
+
+
+def _expanded(value: Any) -> Any:
+    return codec.expand(value.kind, value.data) if isinstance(value, native.Object) else value
 
 
 KINDS: dict[str, Kind] = {

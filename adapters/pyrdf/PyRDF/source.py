@@ -13,11 +13,12 @@ import itertools
 import math
 import os
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from PyRDF import remote
+from PyRDF import native, remote
 
 Position = int | Fraction
 
@@ -73,8 +74,17 @@ class Empty:
         self.rebind(frame, piece)
         return frame
 
+    def open_natively(self, piece: Slice) -> native.Frame:
+        """The same for `PyRDF.native`."""
+        frame = native.Frame.of_nothing(self.entries)
+        self.rebind(frame, piece)
+        return frame
+
     def rebind(self, frame: Any, piece: Slice) -> None:
         """Make a dataframe that has not run one of other entries."""
+        if isinstance(frame, native.Frame):
+            frame.rebind_empty(piece.begin, piece.end)
+            return
         import ROOT
 
         ROOT.Internal.RDF.ChangeEmptyEntryRange(ROOT.RDF.AsRNode(frame), (piece.begin, piece.end))
@@ -170,8 +180,23 @@ class Files:
         self.rebind(frame, piece)
         return frame
 
+    def open_natively(self, piece: Slice) -> native.Frame:
+        """The same for `PyRDF.native`."""
+        if self.ntuple:
+            paths = [local(path) for _, path in self.datasets[piece.first : piece.last]]
+            return native.Frame.of_ntuple(self.datasets[0][0], paths, piece.begin, piece.end)
+        if not self.columns:
+            return native.Frame.of_spec(self._native_spec(piece))
+        name, path = self.datasets[piece.first]
+        frame = native.Frame.of_tree(name, local(path), self.columns)
+        self.rebind(frame, piece)
+        return frame
+
     def rebind(self, frame: Any, piece: Slice) -> None:
         """Make a dataframe that has not run one of other entries."""
+        if isinstance(frame, native.Frame):
+            frame.rebind_spec(self._native_spec(piece))
+            return
         import ROOT
 
         ROOT.Internal.RDF.ChangeSpec(ROOT.RDF.AsRNode(frame), ROOT.std.move(self._spec(piece)))
@@ -201,27 +226,37 @@ class Files:
         import ROOT
 
         spec = ROOT.RDF.Experimental.RDatasetSpec()
-        datasets = self.datasets[piece.first : piece.last]
-        samples = self.samples[piece.first : piece.last] or (None,) * len(datasets)
-        at = 0
-        while at < len(datasets):
-            stop = at + 1
-            while stop < len(datasets) and samples[stop] == samples[at]:
-                stop += 1
-            names = [name for name, _ in datasets[at:stop]]
-            paths = [local(path) for _, path in datasets[at:stop]]
-            sample = samples[at]
+        for sample, datasets in self._samples(piece):
+            names, paths = map(list, zip(*datasets, strict=True))
             if sample is None:
                 spec.AddSample(("", names, paths))
             else:
                 metadata = ROOT.RDF.Experimental.RMetaData()
                 ROOT.Internal.RDF.ImportJSON(metadata, sample.metadata)
                 spec.AddSample((sample.name, names, paths, metadata))
-            at = stop
         spec.WithGlobalRange((piece.begin, piece.end))
         for friend in self.friends:
             spec.WithGlobalFriends(list(friend.trees), list(map(local, friend.files)), friend.alias)
         return spec
+
+    def _native_spec(self, piece: Slice) -> native.Spec:
+        spec = native.Spec()
+        for sample, datasets in self._samples(piece):
+            spec.add_sample(
+                sample.name if sample else "", sample.metadata if sample else None, datasets
+            )
+        spec.set_range(piece.begin, piece.end)
+        for friend in self.friends:
+            spec.add_friends(friend.trees, tuple(map(local, friend.files)), friend.alias)
+        return spec
+
+    def _samples(self, piece: Slice) -> Iterator[tuple[Sample | None, list[tuple[str, str]]]]:
+        """Neighbours that share a sample, with their files where ROOT is to open them."""
+        datasets = self.datasets[piece.first : piece.last]
+        samples = self.samples[piece.first : piece.last] or (None,) * len(datasets)
+        pairs = zip(samples, datasets, strict=True)
+        for sample, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
+            yield sample, [(name, local(path)) for _, (name, path) in group]
 
 
 Source = Empty | Files
@@ -240,13 +275,16 @@ def cut(source: Source, npartitions: int) -> list[Range]:
 @functools.lru_cache(4096)
 def _clusters(ntuple: bool, name: str, path: str) -> tuple[int, ...]:
     """The first entry of each cluster, and the number of entries."""
+    if native.started():
+        found = native.clusters(ntuple, name, path)
+        return found if found[-1] else (0,)
     import ROOT
 
     if ntuple:
         if not ROOT.RNTupleReader.Open(name, path).GetNEntries():
             return (0,)  # ROOT 6.40 aborts where there are no clusters
-        found = ROOT.Internal.RDF.GetClustersAndEntries(name, path)
-        return (0, *(int(cluster.fLastEntryPlusOne) for cluster in found.first))
+        of_ntuple = ROOT.Internal.RDF.GetClustersAndEntries(name, path)
+        return (0, *(int(cluster.fLastEntryPlusOne) for cluster in of_ntuple.first))
     clusters, entries = ROOT.Internal.TreeUtils.GetClustersAndEntries(name, path)
     return (*(int(cluster) for cluster in clusters), int(entries)) if entries else (0,)
 
@@ -270,6 +308,9 @@ def forget_files() -> None:
 
 def copy_structure(name: str, path: str, to: str) -> None:
     """Write a tree like this one, without its entries, into a new local file."""
+    if native.started():
+        native.copy_structure(name, local(path), to)
+        return
     import ROOT
 
     with ROOT.TFile.Open(local(path)) as file, ROOT.TFile.Open(to, "RECREATE") as copied:

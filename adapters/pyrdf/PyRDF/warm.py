@@ -1,21 +1,35 @@
-"""What the template of local workers compiles before it forks: what every graph needs.
+"""What the template of local workers does before it forks, and a Lambda while it initialises.
 
-ROOT compiles for some 3 s before the first graph of a process runs, and for some 0.3 s before the
-next ones, since most of what they need is the same (6.40, measured 2026-11). This is the first.
-It is small: the first job of a session waits for it.
+With the library of `PyRDF.precompiled`, ROOT starts without Python's view of it, in some 0.3 s; a
+worker with a graph that needs that view starts it then. Without the library, ROOT compiles for some
+3 s before the first graph of a process runs, and for some 0.3 s before the next ones, since most of
+what they need is the same (6.40, measured 2026-11). So the template runs a first graph: a small
+one, since the first job of a session waits for it.
 """
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 
 
 def start() -> None:
     """Start ROOT and its interpreter, and load what was compiled before."""
+    from PyRDF import native, worker  # noqa: F401  # jobs need the last
+
+    if native.available():
+        native.start()
+    else:
+        start_python()
+
+
+@functools.cache
+def start_python() -> None:
+    """Start ROOT for Python, too."""
     import ROOT
 
-    from PyRDF import cpp, precompiled, worker  # noqa: F401  # jobs need the last
+    from PyRDF import cpp, precompiled
 
     ROOT.gROOT.SetBatch(True)
     if precompiled.available():
@@ -25,11 +39,12 @@ def start() -> None:
 
 
 def warm_up() -> None:
-    """Import ROOT, and run a small graph over a tree of the usual columns; leaves no threads."""
-    from PyRDF import codec, graph, partial, source
+    """Start ROOT, and run a small graph over a tree of the usual columns; leaves no threads."""
+    from PyRDF import codec, graph, native, partial, source
     from PyRDF.operations import Operation
 
     start()
+    booker = native if native.available() else graph
     with tempfile.TemporaryDirectory(prefix="pyrdf-") as folder:
         path = str(Path(folder) / "warm.root")
         _write(path)
@@ -43,19 +58,18 @@ def warm_up() -> None:
         done = []
         for _ in range(2):
             piece = files.slice(everything)
-            booked = graph.book(files.open(piece), operations, 0)
+            booked = booker.book(files, piece, operations, 0)
             booked.compile()
-            files.rebind(booked.frame, piece)
+            booked.rebind(files, piece)
             done.append(partial.Partial(actions, codec.loads(codec.dumps(booked.run()))))
         partial.merge(*done)
     source.forget_files()
 
 
 def _write(path: str) -> None:
-    import ROOT
+    from PyRDF import native
 
-    ROOT.gInterpreter.ProcessLine(
-        f"""{{
+    code = f"""{{
         TFile file("{path}", "RECREATE");
         TTree tree("t", "t");
         UInt_t n = 2; Float_t x[2] = {{1, 2}};
@@ -64,4 +78,9 @@ def _write(path: str) -> None:
         tree.Fill();
         tree.Write();
         }}"""
-    )
+    if native.started():
+        native.process(code)
+        return
+    import ROOT
+
+    ROOT.gInterpreter.ProcessLine(code)

@@ -1,9 +1,11 @@
 """The mapper: runs a graph over one range, where a task was sent.
 
 In a process with a single thread the graph is compiled once, and each range runs in a child that is
-forked from there (`PyRDF.isolation`). Elsewhere (a thread of Dask, the user's own process) each
-range books a graph of its own: ROOT's own backends clone the actions of one that has run, which in
-6.40 gives wrong counts (HistoND) or a crash (Report).
+forked from there (`PyRDF.isolation`). If the graph is one of strings, and the library of
+`PyRDF.precompiled` is there, Python sees nothing of ROOT meanwhile (`PyRDF.native`). Elsewhere (a
+thread of Dask, the user's own process) each range books a graph of its own: ROOT's own backends
+clone the actions of one that has run, which in 6.40 gives wrong counts (HistoND) or a crash
+(Report).
 """
 
 from __future__ import annotations
@@ -20,11 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from lambdamr.wire import Buffer, decode, encode
-from PyRDF import codec, isolation
+from PyRDF import codec, graph, isolation, native, warm
 from PyRDF.compiler import CompilationError, overheard
-from PyRDF.cpp import helpers
 from PyRDF.errors import RangeCrashedError, RangeError, reason
-from PyRDF.graph import Graph, book
 from PyRDF.operations import Operation
 from PyRDF.partial import Partial
 from PyRDF.resources import Setup
@@ -75,9 +75,9 @@ class GraphMapper:
                 piece = source.slice(part)
 
         def answer() -> list[Buffer]:
-            helpers().Seed(_FIRST_SEED + part.number)
+            compiled.booker.seed(_FIRST_SEED + part.number)
             try:
-                return encode(self._run(compiled.plan, compiled.graph, part, piece))
+                return encode(self._run(compiled, part, piece))
             except RangeError as error:
                 return encode(error)
 
@@ -99,22 +99,26 @@ class GraphMapper:
         with _named(part, None, plan.source):
             plan.setup.apply()
         with _in_order():
-            return self._run(plan, None, part, None)
+            return self._run(_Compiled(plan, graph, None, False), part, None)
 
-    def _run(self, plan: Plan, graph: Graph | None, part: Range, piece: Slice | None) -> Partial:
+    def _run(self, compiled: _Compiled, part: Range, piece: Slice | None) -> Partial:
+        plan, booked = compiled.plan, compiled.booked
         with _named(part, piece, plan.source) as progress:
             if piece is None:
                 piece = progress.piece = plan.source.slice(part)
-            if graph is not None:
-                plan.source.rebind(graph.frame, piece if piece.entries else plan.source.nothing())
+            opened = piece if piece.entries else plan.source.nothing()
+            if booked is not None:
+                booked.rebind(plan.source, opened)
             else:
-                frame = plan.source.open(piece if piece.entries else plan.source.nothing())
                 if _spoiled:
                     raise RuntimeError(_SPOILED)
+                token = secrets.token_hex(4)
                 with _compiling():
-                    graph = book(frame, plan.operations, part.number, secrets.token_hex(4))
-                    graph.compile()
-            return Partial(self._actions, graph.run(), (), piece.entries, piece.counts)
+                    booked = compiled.booker.book(
+                        plan.source, opened, plan.operations, part.number, token
+                    )
+                    booked.compile()
+            return Partial(self._actions, booked.run(), (), piece.entries, piece.counts)
 
 
 # -- compiled graphs -----------------------------------------------------------------------------
@@ -123,7 +127,8 @@ class GraphMapper:
 @dataclass
 class _Compiled:
     plan: Plan
-    graph: Graph | None  # one that has not run, to be given a range in a child; None: book it there
+    booker: Any  # the module that books its graph: `PyRDF.native` or `PyRDF.graph`
+    booked: Any  # a graph that has not run, to be given a range in a child; None: book it there
     remote: bool
 
 
@@ -133,23 +138,24 @@ _one_at_a_time = threading.Lock()
 
 
 def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
-    if digest in _known:
+    known = _known.get(digest)
+    if known and (known.booked or not _spoiled):
         _known.move_to_end(digest)
-        return _known[digest]
+        return known
     if _spoiled:
         os._exit(1)  # a fresh process tries again
     forget_files()
     plan: Plan = codec.loads(pickled)
     remote = isinstance(plan.source, Files) and plan.source.remote
-    compiled = _Compiled(plan, None, remote)
     with _named(part, None, plan.source, _ADVICE), _compiling():
+        compiled = _Compiled(plan, _booker(plan), None, remote)
         plan.setup.apply(replaceable=True)
         if not remote:
-            compiled.graph = _compile(plan)
+            compiled.booked = _compile(plan, compiled.booker)
         elif isinstance(plan.source, Files) and plan.source.rebinds and not plan.source.friends:
             with tempfile.TemporaryDirectory(prefix="pyrdf-") as folder:
                 skeleton = _skeleton(plan.source, f"{folder}/skeleton.root")
-                compiled.graph = _compile(replace(plan, source=skeleton))
+                compiled.booked = _compile(replace(plan, source=skeleton), compiled.booker)
     _known[digest] = compiled
     if len(_known) > _REMEMBERED:
         _known.popitem(last=False)
@@ -173,6 +179,16 @@ _SPOILED = (
 )
 
 
+def _booker(plan: Plan) -> Any:
+    """The module that books the graph of a plan, ready to do it."""
+    if native.available():
+        native.start()
+        if native.takes(plan.operations):
+            return native
+        warm.start_python()
+    return graph
+
+
 def _skeleton(source: Files, path: str) -> Files:
     """The first tree without its entries, in a local file: enough to compile for.
 
@@ -192,19 +208,18 @@ def _skeleton(source: Files, path: str) -> Files:
     return replace(source, datasets=((name, path),), samples=source.samples[:1])
 
 
-def _compile(plan: Plan) -> Graph | None:
+def _compile(plan: Plan, booker: Any) -> Any:
     """Run the graph over nothing, so that all of it is compiled; then book a fresh one."""
-    helpers().Seed(_FIRST_SEED)  # or each child compiles the call
+    booker.seed(_FIRST_SEED)  # or each child compiles the call
     with tempfile.TemporaryDirectory(prefix="pyrdf-") as folder:
         operations = tuple(_elsewhere(operation, Path(folder)) for operation in plan.operations)
-        frame = plan.source.open(plan.source.nothing())
-        values = book(frame, operations, 0).run()
+        values = booker.book(plan.source, plan.source.nothing(), operations, 0).run()
         codec.loads(codec.dumps(values))
     if not plan.source.rebinds or any(o.name == "Snapshot" for o in plan.operations):
         return None
-    graph = book(plan.source.open(plan.source.nothing()), plan.operations, 0)
-    graph.compile()
-    return graph
+    booked = booker.book(plan.source, plan.source.nothing(), plan.operations, 0)
+    booked.compile()
+    return booked
 
 
 def _elsewhere(operation: Operation, folder: Path) -> Operation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from generate import generate
 from killing import sum_while_a_worker_is_killed
 from nbclient import NotebookClient
 from same import assert_same
+
+import lambdamr
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -81,6 +84,23 @@ def test_headers_libraries_and_files_that_a_lambda_has_never_seen(aws, registry,
         df = df.Define("read", code)
         df = df.Define("others", f"{times} * (upper_remote() + offset_of_lambda + read)")
         assert df.Sum("others").GetValue() == times * 560
+
+
+def test_environments_that_are_started_before_the_graph_is_booked(cloud, monkeypatch):
+    prepared, prepare = [], lambdamr.LambdaExecutor.prepare
+    monkeypatch.setattr(
+        lambdamr.LambdaExecutor, "prepare", lambda self: prepared.append(self) or prepare(self)
+    )
+    PyRDF.use("AWS", {"npartitions": 2, "warm": "1"})
+    try:
+        assert len(prepared) == 1
+        assert PyRDF.RDataFrame(100).Define("x", "1").Sum("x").GetValue() == 100
+        woken = asyncio.run(prepared[0].wake())
+        assert (woken.environments, woken.cold, woken.error) == (1, 0, None)
+    finally:
+        PyRDF.session._state.clear()
+    with pytest.raises(PyRDF.InputError, match="warm must be a whole number from 1 up, not 0"):
+        PyRDF.use("AWS", {"warm": 0})
 
 
 def few(df):

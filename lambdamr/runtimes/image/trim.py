@@ -6,6 +6,7 @@ python trim.py system: compilers, package managers, documentation, tests.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -26,7 +27,7 @@ KEPT = """
     TreePlayer
 """
 FOUNDATION = re.compile(r"Cling_|ROOT_|_Builtin_|libc$|std$")  # modules without a library of theirs
-OF_ROOT = "JsMVA README cmake etc/notebook fonts icons macros man tutorials"
+OF_ROOT = "JsMVA README bin cmake etc/notebook fonts icons macros man tutorials"
 _MODULE = re.compile(r'module "?([\w.]+)"?')
 
 # Packages of Debian whose files go; their entries in dpkg's list stay, for scanners.
@@ -36,7 +37,10 @@ PACKAGES = re.compile(
     | apt$ | libapt-pkg | perl-base$ | debconf$ | adduser$ | e2fsprogs$ | logsave$ | mount$ | login$
     | passwd$ | util-linux | bsdutils$ | sysvinit-utils$ | gpgv$ | debian-archive-keyring$
     | init-system-helpers$ | python3-(pip|venv|setuptools|wheel|distutils|lib2to3)$ | manpages
-    | python3\.\d+-venv$ | rpcsvc-proto$ | dpkg-dev$ | make$ | patch$""",
+    | python3\.\d+-venv$ | rpcsvc-proto$ | dpkg(-dev)?$ | make$ | patch$ | openssl$
+    # Libraries of these programs, which nothing else uses.
+    | lib(blkid|ext2fs|gcrypt|gnutls|gpg-error|hogweed|jansson|mount|nettle|p11-kit|seccomp
+        |semanage|sepol|smartcols|ss|systemd|tasn1|udev|xxhash)[-\d]""",
     re.VERBOSE,
 )
 RUBBISH = """
@@ -47,6 +51,7 @@ RUBBISH = """
     /usr/share/python-wheels
 """
 OF_PYTHON = "ensurepip idlelib lib2to3 pydoc_data test tkinter turtledemo turtle.py"
+OF_NUMPY = "distutils f2py"  # they call compilers
 TOOLS = "pip setuptools wheel pkg_resources _distutils_hack"
 SERVICES = "s3 secretsmanager sqs ssm sts"  # of AWS, that the handler calls
 
@@ -74,6 +79,17 @@ def trim_root(root: Path) -> None:
         index.unlink()
     for folder in OF_ROOT.split():
         shutil.rmtree(root / folder, ignore_errors=True)
+    _link_copies(root / "lib")
+
+
+def _link_copies(folder: Path) -> None:
+    """Make one file of a library's several names: a wheel has no links, and has it thrice."""
+    first: dict[bytes, Path] = {}
+    for library in sorted(folder.glob("*.so*")):
+        content = hashlib.sha256(library.read_bytes()).digest()
+        if (known := first.setdefault(content, library)) is not library:
+            library.unlink()
+            library.symlink_to(known.name)
 
 
 def trim_site(site: Path) -> None:
@@ -84,7 +100,8 @@ def trim_site(site: Path) -> None:
     for pattern in ("*.pyi", "*.a", "*.pyx", "*.pxd"):
         for file in site.rglob(pattern):
             file.unlink()
-    shutil.rmtree(site / "bin", ignore_errors=True)
+    for folder in (site / "bin", *map((site / "numpy").joinpath, OF_NUMPY.split())):
+        shutil.rmtree(folder, ignore_errors=True)
     if not (site / "boto3").exists():  # else mappers call any service
         for folder in (site / "botocore/data").glob("*/"):
             if folder.is_dir() and folder.name not in SERVICES.split():
@@ -93,15 +110,12 @@ def trim_site(site: Path) -> None:
 
 def trim_system() -> None:
     """Remove files of packages, and all that only documents, builds or installs."""
-    for package in _packages():
-        if PACKAGES.match(package):
-            listed = subprocess.run(
-                ["dpkg", "-L", package], capture_output=True, text=True, check=True
-            )
-            for line in listed.stdout.splitlines():
-                path = Path(line)
-                if os.path.lexists(path) and not path.is_dir():  # /bin is a link to a folder
-                    path.unlink()
+    packages = [package for package in _packages() if PACKAGES.match(package)]
+    listed = subprocess.run(["dpkg", "-L", *packages], capture_output=True, text=True, check=True)
+    for line in listed.stdout.splitlines():
+        path = Path(line)
+        if os.path.lexists(path) and not path.is_dir():  # /bin is a link to a folder
+            path.unlink()
     for path in map(Path, RUBBISH.split()):
         shutil.rmtree(path, ignore_errors=True)
         if path.parent.exists():
@@ -117,8 +131,9 @@ def trim_system() -> None:
             _remove(tests)
         for library in Path(folder).glob("config-*/*.a"):
             library.unlink()
-    for library in Path("/usr/lib").rglob("*.a"):
-        library.unlink()
+    for pattern in ("*.a", "*.o"):
+        for file in Path("/usr/lib").rglob(pattern):
+            file.unlink()
     for folder in ("/usr/bin", "/usr/lib", "/etc/alternatives"):
         for link in Path(folder).iterdir():
             if link.is_symlink() and not link.exists():  # to what was removed
