@@ -181,11 +181,12 @@ _SPOILED = (
 
 def _booker(plan: Plan) -> Any:
     """The module that books the graph of a plan, ready to do it."""
-    if native.available():
+    if not native.available():
+        return graph
+    if native.takes(plan.operations):
         native.start()
-        if native.takes(plan.operations):
-            return native
-        warm.start_python()
+        return native
+    warm.start_python()
     return graph
 
 
