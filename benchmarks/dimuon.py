@@ -4,7 +4,8 @@
 
 Each run is a fresh Python. "first" is from its start to the first histogram, imports included;
 "second" is the same graph on a new dataframe. Peers take turns, so a busy machine is fair to all;
-medians are shown. Needs ROOT and PyRDF (`make test-pyrdf` installs them).
+medians are shown. Dask runs the graph without its Report, which crashes ROOT's workers there
+(6.40). Needs ROOT and PyRDF (`make test-pyrdf` installs them).
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def spectrum(peer: str, path: str) -> list[float]:
     frame = opener(peer)
     started, seconds = float(sys.argv[3]), []
     for _ in range(2):
-        histogram, _report = analysis.book(frame("Events", path))
+        histogram, report = analysis.book(frame("Events", path))
+        if peer == "ROOT on Dask":  # a Report crashes its workers (6.40); unheld, it is not run
+            del report
         assert histogram.GetValue().GetEntries() > 0
         seconds.append(time.time() - started)
         started = time.time()

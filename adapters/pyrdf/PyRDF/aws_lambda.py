@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from PyRDF import warm
+from pathlib import Path
 
-try:
-    warm.start()
-except Exception as error:  # ROOT says it in ten lines
-    said = (str(error).splitlines() or [type(error).__name__])[0]
-    raise ImportError(
-        f"ROOT does not start ({said}): the image needs the C and C++ headers, libc6-dev and "
-        "libstdc++-dev, and `lambdamr image build` sees to it"
-    ) from error
+from PyRDF import native, warm
 
-from lambdamr.runtimes import aws_lambda  # it measures how long that took
+if not (Path("/usr/include/stdlib.h").exists() and any(Path("/usr/include/c++").glob("*/vector"))):
+    raise ImportError(  # ROOT starts without them, and goes wrong later
+        "the C and C++ headers are missing, which ROOT's interpreter reads: the image has to have "
+        "libc6-dev and libstdc++-dev (g++ brings both; `lambdamr image build` sees to it)"
+    )
 
+warm.start()
+
+from lambdamr.runtimes import aws_lambda, envelope  # noqa: E402  # the former measures how long that took
+
+if native.started():
+    envelope.ask_root = native.version
 aws_lambda.warm_up = warm.warm_up
 handler = aws_lambda.handler
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from PyRDF import remote
+from PyRDF import precompiled, remote
 from PyRDF.errors import InputError, reason
 from PyRDF.source import Empty, Files, Friend, Sample, Slice, Source, local
 
@@ -27,6 +27,7 @@ def open_dataset(arguments: tuple[Any, ...]) -> tuple[Any, Source]:
 
     if not arguments:
         raise InputError(f"RDataFrame() needs {_SOURCES}")
+    precompiled.load()  # what is booked here, to see that it can be, is compiled, too
     arguments = _plain(arguments)
     first = arguments[0]
     if isinstance(first, (int, float)):

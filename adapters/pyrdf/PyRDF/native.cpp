@@ -280,13 +280,14 @@ const char *PyRDFVersion() { return ROOT::GetROOT()->GetVersion(); }
 bool PyRDFStart()
 {
    return Guarded([] {
-      ROOT::GetROOT()->SetBatch(true);
+      ROOT::GetROOT();
       gInterpreter->ProcessLine(".O 2"); // as Python has it
       // RTTreeDS asks for this class with each column; to find out that nobody has it takes the
       // interpreter 0.15 s, once: here, and not in each process that is forked from this one.
       TClass::GetClass(typeid(std::unordered_map<std::string, std::pair<std::string, unsigned>>));
    });
 }
+void PyRDFSetBatch() { ROOT::GetROOT()->SetBatch(true); }
 bool PyRDFDeclare(const char *code) { return gInterpreter->Declare(code); }
 void PyRDFProcess(const char *code) { gInterpreter->ProcessLine(code); }
 void PyRDFAddIncludePath(const char *path) { gInterpreter->AddIncludePath(path); }

@@ -72,6 +72,17 @@ def start() -> None:
     _library()
 
 
+def version() -> str:
+    """Of ROOT."""
+    found: str = _library().PyRDFVersion().decode()
+    return found
+
+
+def set_batch() -> None:
+    """Draw nothing on a screen."""
+    _library().PyRDFSetBatch()
+
+
 def takes(operations: Iterable[Operation]) -> bool:
     """Whether it can book all of these."""
     return all(_call(operation) is not None for operation in operations)
@@ -389,6 +400,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "CompiledFor": (_S, ()),
     "Version": (_S, ()),
     "Start": (_B, ()),
+    "SetBatch": (None, ()),
     "Declare": (_B, (_S,)),
     "Process": (None, (_S,)),
     "AddIncludePath": (None, (_S,)),

@@ -73,6 +73,7 @@ def available() -> bool:
     return library().exists()
 
 
+@functools.cache
 def load() -> bool:
     """Make the interpreter use the library; False if there is none."""
     import ROOT

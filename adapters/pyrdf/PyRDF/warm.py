@@ -1,10 +1,11 @@
 """What the template of local workers does before it forks, and a Lambda while it initialises.
 
-With the library of `PyRDF.precompiled`, ROOT starts without Python's view of it, in some 0.3 s; a
-worker with a graph that needs that view starts it then. Without the library, ROOT compiles for some
-3 s before the first graph of a process runs, and for some 0.3 s before the next ones, since most of
-what they need is the same (6.40, measured 2026-11). So the template runs a first graph: a small
-one, since the first job of a session waits for it.
+With the library of `PyRDF.precompiled`, ROOT starts without Python's view of it, in some 0.3 s. A
+Lambda with a graph that needs that view starts it then; the template has it ready, for it starts
+while the user's own process does the same. Without the library, ROOT compiles for some 3 s before
+the first graph of a process runs, and for some 0.3 s before the next ones, since most of what they
+need is the same (6.40, measured 2026-11). So the template runs a first graph: a small one, since
+the first job of a session waits for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ def start() -> None:
 
     if native.available():
         native.start()
+        native.set_batch()
     else:
         start_python()
 
@@ -64,6 +66,7 @@ def warm_up() -> None:
             done.append(partial.Partial(actions, codec.loads(codec.dumps(booked.run()))))
         partial.merge(*done)
     source.forget_files()
+    start_python()
 
 
 def _write(path: str) -> None:

@@ -138,12 +138,12 @@ _one_at_a_time = threading.Lock()
 
 
 def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
-    found = _known.get(digest)
-    if _spoiled and (found is None or found.booked is None):
-        os._exit(1)  # a fresh process tries again
-    if found is not None:
+    known = _known.get(digest)
+    if known and (known.booked or not _spoiled):
         _known.move_to_end(digest)
-        return found
+        return known
+    if _spoiled:
+        os._exit(1)  # a fresh process tries again
     forget_files()
     plan: Plan = codec.loads(pickled)
     remote = isinstance(plan.source, Files) and plan.source.remote
@@ -163,16 +163,6 @@ def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
     return compiled
 
 
-def _booker(plan: Plan) -> Any:
-    """The module that books the graph of a plan, ready to do it."""
-    if native.available():
-        native.start()
-        if native.takes(plan.operations):
-            return native
-        warm.start_python()
-    return graph
-
-
 @contextlib.contextmanager
 def _compiling() -> Any:
     """After a graph that does not compile, ROOT 6.40 compiles no new ones in this process."""
@@ -188,6 +178,17 @@ _SPOILED = (
     "a graph did not compile before, and ROOT 6.40 compiles no new ones in this process since "
     "then: restart it (the kernel; for Dask client.restart())"
 )
+
+
+def _booker(plan: Plan) -> Any:
+    """The module that books the graph of a plan, ready to do it."""
+    if not native.available():
+        return graph
+    if native.takes(plan.operations):
+        native.start()
+        return native
+    warm.start_python()
+    return graph
 
 
 def _skeleton(source: Files, path: str) -> Files:

@@ -11,7 +11,7 @@ import ROOT
 from cases import ACTIONS, TRANSFORMATIONS, build_libraries, chain_with_friend, trees
 from PyRDF import native, precompiled
 from same import assert_same
-from ways import as_ever, has_root
+from ways import as_ever, has_root, without_python
 
 import lambdamr
 
@@ -26,8 +26,8 @@ BY_PYTHON = {  # what `native.cpp` does not know
     "Take int",
     "Take float",
     "Take bool",
-    "Take big",
     "Take char",
+    "Take big",
     "Take strings",
     "Take vectors",
     "AsNumpy",
@@ -47,7 +47,7 @@ def library():
 
 @pytest.fixture(scope="module")
 def quick():
-    with PyRDF.local(1) as executor:
+    with lambdamr.LocalExecutor(1, warm_up=without_python) as executor:
         yield executor
 
 
@@ -201,7 +201,7 @@ def test_what_root_says(way, tmp_path):
 
 def test_a_worker_goes_from_one_way_to_the_other(data):
     """ROOT starts for Python where it had started without, and the first way still works."""
-    with PyRDF.local(1) as executor:
+    with lambdamr.LocalExecutor(1, warm_up=without_python) as executor:
         df = PyRDF.RDataFrame(*trees(data), executor=executor, npartitions=3)
         assert df.Filter("i < 40").Count().GetValue() == 40
         assert not lambdamr.map_reduce(has_root, max, [0], executor=executor)

@@ -13,6 +13,13 @@ def as_ever():
     warm.warm_up()
 
 
+def without_python():
+    """A template that knows ROOT by the library alone."""
+    from PyRDF import warm
+
+    warm.start()
+
+
 def has_root(_):
     """Whether the worker has ROOT for Python."""
     return "ROOT" in sys.modules
