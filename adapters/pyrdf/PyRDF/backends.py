@@ -46,11 +46,22 @@ def _make_local(conf: dict[str, Any]) -> Any:
 
 def _make_aws(conf: dict[str, Any]) -> Any:
     given = {key: conf.pop(key) for key in _aws_keys() if key in conf}
+    secrets = given.get("secrets")
+    for name, reference in secrets.items() if isinstance(secrets, Mapping) else ():
+        if name in _FILES and not str(reference).startswith("file:"):
+            raise InputError(
+                f"{name} is the path of a file: say secrets={{{name!r}: 'file:...'}}, so that the "
+                f"functions get one"
+            )
     if "warm" in given:
         given["warm"] = count(given["warm"], "warm")
     executor = _aws_executor()(**given)
     executor.prepare()
     return executor
+
+
+_FILES = ("BEARER_TOKEN_FILE", "KRB5CCNAME", "X509_USER_CERT", "X509_USER_KEY", "X509_USER_PROXY")
+"""Variables in which XRootD looks for the path of a credential."""
 
 
 def _aws_executor() -> Any:

@@ -6,18 +6,21 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from PyRDF import remote
+from PyRDF.compiler import overheard
 from PyRDF.dataset import open_dataset
-from PyRDF.engine import Engine, count
+from PyRDF.engine import MOUNTS, Engine, count
 from PyRDF.errors import InputError, reason
 from PyRDF.operations import ACTIONS, TRANSFORMATIONS, Operation, kind_of, unsupported
 from PyRDF.source import Source
 
 _FORWARDED = frozenset(
     [
+        "Describe",
+        "Display",
         "GetColumnNames",
         "GetColumnType",
         "GetDefinedColumnNames",
@@ -26,6 +29,7 @@ _FORWARDED = frozenset(
         "HasColumn",
     ]
 )
+"""What the local dataframe answers; for Display it reads the first rows of the dataset here."""
 _NOT_TRIED = frozenset(["AsNumpy", "Snapshot", "Take"])
 """Actions that are not tried on the local dataframe: they cost too much."""
 
@@ -93,7 +97,7 @@ class NodeProxy(_Proxy):
             return lambda *arguments, **keywords: self._act(name, arguments, keywords)
         if name in _FORWARDED:
             return getattr(self._node.local, name)
-        raise unsupported(name)
+        raise unsupported(name, _FORWARDED)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *TRANSFORMATIONS, *ACTIONS, *_FORWARDED})
@@ -124,8 +128,10 @@ class NodeProxy(_Proxy):
             keywords = dict(keywords)
             instant = not keywords.pop("lazy", False)
             _check_columns(self._node, arguments, keywords)
+            _check_arrays(self._node, arguments, keywords)
         if name == "Snapshot":
             arguments, keywords, instant = _snapshot(arguments, keywords)
+            _check_snapshot(self._node, arguments)
         result = ResultProxy(self._add(name, arguments, keywords, kind, template, None))
         return result.GetValue() if instant else result
 
@@ -186,7 +192,7 @@ class ResultProxy(_Proxy):
         return self._node.done
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("_"):  # a notebook looks for _repr_html_ and the like: not a wish to run
             raise AttributeError(name)
         return getattr(self.GetValue(), name)
 
@@ -195,6 +201,9 @@ class ResultProxy(_Proxy):
 
     def __len__(self) -> int:
         return len(self.GetValue())
+
+    def __bool__(self) -> bool:  # as in ROOT; Python would ask for the length
+        return True
 
     def __getitem__(self, key: Any) -> Any:
         return self.GetValue()[key]
@@ -246,11 +255,22 @@ class _Taker:
 
 def _locally(node: Node, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     """Book it on the local dataframe: what is wrong shows here, before anything is sent."""
+    copies = [_copied(each) for each in arguments]
+    named = {key: _copied(each) for key, each in keywords.items()}
     try:
-        return getattr(node.local, name)(*arguments, **keywords)
+        with overheard():
+            return getattr(node.local, name)(*copies, **named)
     except Exception as error:  # C++ raises anything
         call = Operation(0, 0, name, arguments).text
         raise InputError(f"{call} cannot be booked: {reason(error)}") from error
+
+
+def _copied(argument: Any) -> Any:
+    """Of a function a copy: ROOT hangs what it compiled on it, which could not be sent."""
+    if not isinstance(argument, FunctionType):
+        return argument
+    f = argument
+    return FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
 
 
 def _check_columns(node: Node, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -261,6 +281,29 @@ def _check_columns(node: Node, arguments: tuple[Any, ...], keywords: dict[str, A
         if not node.local.HasColumn(str(column)):
             known = ", ".join(str(name) for name in node.local.GetColumnNames())
             raise InputError(f"there is no column {str(column)!r}; known are {known}")
+
+
+def _check_arrays(node: Node, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    columns, exclude = (*arguments, None, None)[:2]
+    exclude = keywords.get("exclude") or exclude or ()
+    for column in keywords.get("columns") or columns or node.local.GetColumnNames():
+        name = str(column)
+        if name not in exclude and str(node.local.GetColumnType(name)) in ("char", "Char_t"):
+            raise InputError(
+                f"ROOT makes no array of the column {name!r}, whose type is char. Define an int "
+                f"of it, or leave it out: AsNumpy(exclude=[{name!r}])"
+            )
+
+
+def _check_snapshot(node: Node, arguments: tuple[Any, ...]) -> None:
+    filename, columns = (*arguments[1:], "")[:2]
+    if not isinstance(columns, str):  # that would be a regular expression
+        _check_columns(node, (list(columns),), {})
+    if node.head.engine.elsewhere and not filename.startswith(("s3://", MOUNTS)):
+        raise InputError(
+            f"the functions of AWS Lambda would write {filename} on disks of their own, where it "
+            f"is lost; write to s3://bucket/name.root, or below {MOUNTS} if a file system is there"
+        )
 
 
 def _snapshot(

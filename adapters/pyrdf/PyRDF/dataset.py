@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from PyRDF import precompiled, remote
 from PyRDF.errors import InputError, reason
-from PyRDF.source import Empty, Files, Friend, Sample, Source, local
+from PyRDF.source import Empty, Files, Friend, Sample, Slice, Source, local
 
 _SOURCES = "a number of entries, a TTree or TChain in files, an RNTuple, or an RDatasetSpec"
 
@@ -27,19 +30,25 @@ def open_dataset(arguments: tuple[Any, ...]) -> tuple[Any, Source]:
     precompiled.load()  # what is booked here, to see that it can be, is compiled, too
     arguments = _plain(arguments)
     first = arguments[0]
+    if isinstance(first, (int, float)):
+        if not isinstance(first, int):
+            raise InputError(f"the number of entries must be an int, not {first!r}")
+        if first < 1:
+            raise InputError(f"RDataFrame({first}) has no entries: there is nothing to distribute")
     if isinstance(first, ROOT.RDF.Experimental.RDatasetSpec):
         return _of_spec(first)
     if isinstance(first, ROOT.TTree):
         _check_tree(first)
-    elif isinstance(first, str):
+        source = _of_tree(arguments)
+        remote.check(_paths(source))
+        return _glance(source) or _frame(arguments), source
+    if isinstance(first, str):
         arguments = _of_paths(arguments)
         if isinstance(arguments[0], str) and any(map(remote.on_s3, arguments[1])):
             return _of_objects(*arguments)
     frame = _frame(arguments)
     label = str(ROOT.Internal.RDF.GetDataSourceLabel(ROOT.RDF.AsRNode(frame)))
     if label == "EmptyDS":
-        if int(first) < 1:
-            raise InputError("RDataFrame(0) has no entries: there is nothing to distribute")
         return frame, Empty(int(first))
     if label == "RNTupleDS":
         return frame, Files(True, tuple((first, path) for path in arguments[1]))
@@ -49,15 +58,16 @@ def open_dataset(arguments: tuple[Any, ...]) -> tuple[Any, Source]:
 
 
 def _plain(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Strings and lists of C++ as those of Python."""
+    """Strings and lists of C++ as those of Python, and what else gives paths in an order."""
     import ROOT
 
     strings = (ROOT.std.string, ROOT.std.string_view)
+    lists = (list, tuple, ROOT.std.vector[ROOT.std.string], Iterator, np.ndarray)
     made = []
     for argument in arguments:
         if isinstance(argument, (os.PathLike, *strings)):
             argument = str(argument)
-        elif isinstance(argument, (list, tuple, ROOT.std.vector[ROOT.std.string])):
+        elif isinstance(argument, lists):
             argument = [str(item) for item in argument]
         made.append(argument)
     return tuple(made)
@@ -68,8 +78,20 @@ def _of_paths(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     import ROOT
 
     if len(arguments) < 2:
-        raise InputError(f"RDataFrame({arguments[0]!r}) names no file; it needs {_SOURCES}")
+        raise InputError(
+            f"RDataFrame({arguments[0]!r}) names no file: the name of the tree comes first, then "
+            f"its file or a list of files"
+        )
     name, where, *more = arguments
+    if more and isinstance(more[0], str):
+        raise InputError(
+            f"several files are given as a list, and default columns too: RDataFrame({name!r}, "
+            f"[{where!r:.100}, {more[0]!r:.100}])"
+        )
+    if isinstance(where, str) and name.endswith(".root") and not where.endswith(".root"):
+        raise InputError(
+            f"the name of the tree comes first, then its file: RDataFrame({where!r}, {name!r})"
+        )
     if isinstance(where, ROOT.TDirectory):
         tree = where.Get(name)
         if not isinstance(tree, ROOT.TTree):
@@ -96,6 +118,34 @@ def _of_objects(name: str, paths: list[str], *columns: Any) -> tuple[Any, Files]
     return frame, Files(ntuple, tuple((name, path) for path in paths), columns=default)
 
 
+def _paths(source: Files) -> list[str]:
+    """Of the files, and of their friends."""
+    friends = [path for friend in source.friends for path in friend.files]
+    return [path for _, path in source.datasets] + friends
+
+
+def _glance(source: Files) -> Any:
+    """A dataframe of the first files where some are objects in S3, which ROOT cannot open."""
+    import ROOT
+
+    if not any(map(remote.on_s3, _paths(source))):
+        return None
+    remote.forget()
+    friends = tuple(
+        replace(friend, trees=friend.trees[:1], files=friend.files[:1]) for friend in source.friends
+    )
+    first = replace(
+        source, datasets=source.datasets[:1], friends=friends, samples=source.samples[:1]
+    )
+    everything = ROOT.std.numeric_limits["Long64_t"].max()
+    try:
+        return first.open(Slice(0, 1, 0, everything, {}))
+    except InputError:
+        raise
+    except Exception as error:  # C++ raises anything
+        raise InputError(f"{source.datasets[0][1]}: {reason(error)}") from error
+
+
 def expand(paths: Iterable[str]) -> list[str]:
     """Files, absolute where they are local; globs in order of the names.
 
@@ -105,12 +155,11 @@ def expand(paths: Iterable[str]) -> list[str]:
     paths = [str(path).removeprefix("file://") for path in paths]
     found: list[str] = []
     for path in paths:
-        if remote.on_s3(path):
-            remote.version(path)  # or there is none
         if "://" in path:
-            found.append(path)
+            found += remote.expand(path)
             continue
         file, _, inside = path.partition("?")  # file.root?#tree, as TChain.Add takes
+        file = os.path.expandvars(os.path.expanduser(file))
         matches = [file] if os.path.exists(file) else sorted(glob.glob(file))
         if not matches:
             what = "file matches" if glob.has_magic(file) else "file"
@@ -210,6 +259,6 @@ def _of_spec(spec: Any) -> tuple[Any, Files]:
             for path in expand([str(pattern)]):
                 datasets.append((str(tree), path))
                 samples.append(Sample(name, metadata))
-    remote.check(path for _, path in datasets)
     source = Files(False, tuple(datasets), friends, tuple(samples), whole=bool(friends))
-    return _frame((ROOT.RDF.Experimental.RDatasetSpec(spec),)), source
+    remote.check(_paths(source))
+    return _glance(source) or _frame((ROOT.RDF.Experimental.RDatasetSpec(spec),)), source

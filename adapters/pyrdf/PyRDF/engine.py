@@ -17,6 +17,8 @@ _BYTES = 32 << 20  # of a local file in a range; about a second's work
 _ENTRIES = 1 << 20  # of an empty source
 _MOST = 1000
 _REMOTE = 4  # ranges of a file whose size is not known
+MOUNTS = "/mnt/"
+"""Below this AWS Lambda mounts file systems, and nowhere else (Lambda guide, 2026-11)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Engine:
     executor: Executor | str
     npartitions: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether workers cannot see the files of this machine."""
+        return self.executor == "lambda" or type(self.executor).__name__ == "LambdaExecutor"
 
     def partitions(self, source: Source, wanted: int | None = None) -> int:
         """How many ranges to cut a dataset into.

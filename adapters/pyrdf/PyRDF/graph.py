@@ -63,12 +63,16 @@ def book(
     frame = source.open(piece)
     graph = Graph(frame)
     nodes = {0: frame}
+    varied = any(operation.name == "VariationsFor" for operation in operations)
     for operation in operations:
         if operation.name == "Snapshot":
             path, final = results.paths_of_part(operation.arguments[1], number, token)
             arguments = _snapshot_arguments(path, operation.arguments)
             operation = replace(operation, arguments=arguments, final=final)
-        node = nodes[operation.number] = _call(nodes[operation.parent], operation)
+        parent = nodes[operation.parent]
+        if varied and operation.name == "DefinePerSample" and len(operation.arguments) == 2:
+            parent, operation = _through_another(parent, operation)
+        node = nodes[operation.number] = _call(parent, operation)
         if operation.kind:
             graph.actions.append((operation, node))
     graph.used = list(nodes.values())
@@ -95,6 +99,17 @@ def _call(node: Any, operation: Operation) -> Any:
     if operation.name == "AsNumpy":
         keywords = {**keywords, "lazy": True}
     return getattr(node, operation.name)(*arguments, **keywords)
+
+
+def _through_another(node: Any, operation: Operation) -> tuple[Any, Operation]:
+    """A column for each sample, defined by way of another one.
+
+    ROOT 6.40 aborts ("This should never be called") where an action that varies reads such a one.
+    """
+    name, expression = operation.arguments
+    hidden = f"{name}_of_sample_{operation.number}"
+    above = node.DefinePerSample(hidden, expression)
+    return above, replace(operation, name="Define", arguments=(name, hidden), keywords=None)
 
 
 def _snapshot_arguments(path: str, given: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -10,9 +10,11 @@
 
 #include <ROOT/InternalTreeUtils.hxx>
 #include <ROOT/RNTupleDS.hxx>
+#include <ROOT/RNTupleReader.hxx>
 #include <TBufferFile.h>
 #include <TClass.h>
 #include <TEnv.h>
+#include <TError.h>
 #include <TFile.h>
 #include <TGraph.h>
 #include <TH2D.h>
@@ -290,12 +292,25 @@ bool PyRDFDeclare(const char *code) { return gInterpreter->Declare(code); }
 void PyRDFProcess(const char *code) { gInterpreter->ProcessLine(code); }
 void PyRDFAddIncludePath(const char *path) { gInterpreter->AddIncludePath(path); }
 void PyRDFAddLibraryPath(const char *path) { gSystem->AddDynamicPath(path); }
-int PyRDFLoad(const char *library) { return gSystem->Load(library); }
+int PyRDFLoad(const char *library, bool quiet)
+{
+   const auto level = gErrorIgnoreLevel;
+   if (quiet)
+      gErrorIgnoreLevel = kFatal;
+   const auto status = gSystem->Load(library);
+   gErrorIgnoreLevel = level;
+   return status;
+}
 void PyRDFSeed(unsigned seed) { PyRDF::Seed(seed); }
 void PyRDFSetDefault(const char *name, int value)
 {
    if (!gEnv->Defined(name))
       gEnv->SetValue(name, value);
+}
+void PyRDFUseOneThread()
+{
+   if (ROOT::IsImplicitMTEnabled())
+      ROOT::DisableImplicitMT();
 }
 
 // -- datasets -----------------------------------------------------------------------------------
@@ -307,6 +322,8 @@ bool PyRDFClusters(bool ntuple, const char *name, const char *path)
       gData.clear();
       if (ntuple) {
          Append<Long64_t>(0);
+         if (!ROOT::RNTupleReader::Open(name, path)->GetNEntries())
+            return; // ROOT 6.40 aborts where there are no clusters
          for (const auto &cluster : ROOT::Internal::RDF::GetClustersAndEntries(name, path).first)
             Append<Long64_t>(cluster.fLastEntryPlusOne);
          return;

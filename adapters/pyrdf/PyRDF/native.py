@@ -111,9 +111,9 @@ def add_library_path(path: str) -> None:
     _library().PyRDFAddLibraryPath(path.encode())
 
 
-def load(path: str) -> bool:
-    """Load a library with its dictionary; False if that fails."""
-    return int(_library().PyRDFLoad(path.encode())) >= 0
+def load(path: str, quiet: bool) -> bool:
+    """Load a library with its dictionary; False if that fails, and ROOT says why unless quiet."""
+    return int(_library().PyRDFLoad(path.encode(), quiet)) >= 0
 
 
 def seed(number: int) -> None:
@@ -124,6 +124,11 @@ def seed(number: int) -> None:
 def set_default(name: str, value: int) -> None:
     """A setting of ROOT's gEnv, unless the user has set it."""
     _library().PyRDFSetDefault(name.encode(), value)
+
+
+def use_one_thread() -> None:
+    """No implicit multithreading."""
+    _library().PyRDFUseOneThread()
 
 
 # -- datasets ------------------------------------------------------------------------------------
@@ -400,9 +405,10 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "Process": (None, (_S,)),
     "AddIncludePath": (None, (_S,)),
     "AddLibraryPath": (None, (_S,)),
-    "Load": (ctypes.c_int, (_S,)),
+    "Load": (ctypes.c_int, (_S, _B)),
     "Seed": (None, (ctypes.c_uint,)),
     "SetDefault": (None, (_S, ctypes.c_int)),
+    "UseOneThread": (None, ()),
     "Clusters": (_B, (_B, _S, _S)),
     "CopyStructure": (_B, (_S, _S, _S)),
     "Spec": (_P, ()),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,11 +105,32 @@ def kind_of(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> 
     return {"Count": "sum"}.get(name, name.lower())
 
 
-def unsupported(name: str) -> UnsupportedError:
-    """The error for a method that is not one of ours."""
-    known = ", ".join(sorted(TRANSFORMATIONS | ACTIONS))
+_INSTEAD = {
+    "Aggregate": "Histo1D, Sum, AsNumpy or Take",
+    "Book": "Histo1D, Sum, AsNumpy or Take",
+    "Cache": "Snapshot, which gives a dataframe of what it wrote; results are kept anyway",
+    "Fill": "Histo1D and its like",
+    "Foreach": "Define, Histo1D, AsNumpy or Snapshot: workers share no variables with this process",
+    "ForeachSlot": "Define, Histo1D, AsNumpy or Snapshot",
+    "Range": "Filter('rdfentry_ < 1000') for the first entries of the dataset",
+    "Reduce": "Sum, Min, Max, AsNumpy or Take",
+}
+"""What to use, by what physicists look for."""
+
+
+def unsupported(name: str, more: Iterable[str] = ()) -> UnsupportedError:
+    """The error for a method that is not one of ours, where ``more`` are."""
+    known = sorted({*TRANSFORMATIONS, *ACTIONS, *more})
+    by_letters = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), by_letters, 1, 0.8)
+    if name in _INSTEAD:
+        advice = f" Use {_INSTEAD[name]}."
+    elif near:
+        advice = f" Did you mean {by_letters[near[0]]!r}?"
+    else:
+        advice = ""
     return UnsupportedError(
-        f"a distributed RDataFrame has no {name!r}. It can do: {known}; "
+        f"a distributed RDataFrame has no {name!r}.{advice} It can do: {', '.join(known)}; "
         f"for the rest use ROOT.RDataFrame"
     )
 

@@ -6,21 +6,24 @@ files: whole, once for each machine, as long as the object stays the same.
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import functools
 import hashlib
 import os
+import re
 import shutil
 import socket
 import struct
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from PyRDF import native
-from PyRDF.errors import InputError
+from PyRDF import interpreter
+from PyRDF.errors import InputError, reason
 
 _KEPT = 24 * 3600  # seconds that a fetched object stays after its last use
 _SPARE = 64 << 20  # bytes of a disk that are left free
@@ -46,6 +49,22 @@ def on_network(path: str) -> bool:
     return "://" in path and not on_s3(path)
 
 
+def expand(url: str) -> list[str]:
+    """The files of a URL, in which ``*`` and ``[...]`` stand for parts of names; sorted.
+
+    Raises:
+        InputError: there are none, or nobody says which there are.
+    """
+    if not any(sign in url.partition("//")[2] for sign in "*["):  # a question mark begins a query
+        if on_s3(url):
+            version(url)  # or there is none
+        return [url]
+    found = _matching_objects(url) if on_s3(url) else _matching_files(url)
+    if not found:
+        raise InputError(f"no file matches {url}")
+    return sorted(found)
+
+
 def home() -> Path:
     """A folder for what this user's processes may find again; on Lambda beside a task's own."""
     shared = "/tmp" if "AWS_LAMBDA_FUNCTION_NAME" in os.environ else tempfile.gettempdir()
@@ -68,13 +87,7 @@ def prepare() -> None:
     """
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
-    if native.started():
-        native.set_default("Path.ForceRemote", 1)
-        return
-    import ROOT
-
-    if not ROOT.gEnv.Defined("Path.ForceRemote"):
-        ROOT.gEnv.SetValue("Path.ForceRemote", 1)
+    interpreter.set_default("Path.ForceRemote", 1)
 
 
 def check(paths: Iterable[str]) -> None:
@@ -106,6 +119,17 @@ def _check_servers(paths: Iterable[str]) -> None:
                 f"no XRootD server answers at {server}: {error}. "
                 f"Is the name right, and may this machine connect to it? ({path})"
             ) from error
+
+
+def _matching_files(pattern: str) -> list[str]:
+    import ROOT
+
+    prepare()
+    _check_servers([pattern])
+    try:
+        return [str(path) for path in ROOT.Internal.TreeUtils.ExpandGlob(pattern)]
+    except Exception as error:  # C++ raises anything
+        raise InputError(f"the files {pattern} cannot be listed: {reason(error)}") from error
 
 
 def _check_file(path: str) -> None:
@@ -192,12 +216,41 @@ def _make_room(folder: Path, size: int) -> None:
 
 
 def _asked(operation: str, url: str, **more: Any) -> Any:
+    bucket, key = _named(url)
+    s3 = _client(os.getpid())
+    with _clear(operation.replace("_object", ""), url):
+        return getattr(s3, operation)(Bucket=bucket, Key=key, **more)
+
+
+def _matching_objects(pattern: str) -> list[str]:
+    bucket, key = _named(pattern)
+    parts = key.split("/")
+    before = re.split(r"[*[]", key, maxsplit=1)[0]
+    found = []
+    with _clear("list", pattern):
+        pages = _client(os.getpid()).get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=bucket, Prefix=before):
+            for item in page.get("Contents", ()):
+                name = item["Key"].split("/")
+                if len(name) == len(parts) and all(map(fnmatch.fnmatchcase, name, parts)):
+                    found.append(f"s3://{bucket}/{item['Key']}")
+    return found
+
+
+def _named(url: str) -> tuple[str, str]:
     bucket, _, key = url.removeprefix("s3://").partition("/")
     if not bucket or not key:
         raise InputError(f"{url!r} is no object: s3://bucket/name/of/it.root")
-    s3 = _client(os.getpid())
+    return bucket, key
+
+
+@contextlib.contextmanager
+def _clear(doing: str, url: str) -> Iterator[None]:
+    """What S3 refuses, said in a clear way."""
     try:
-        return getattr(s3, operation)(Bucket=bucket, Key=key, **more)
+        yield
+    except InputError:
+        raise
     except Exception as error:
         code = getattr(error, "response", {}).get("Error", {}).get("Code", "")
         said = {
@@ -207,7 +260,7 @@ def _asked(operation: str, url: str, **more: Any) -> Any:
             "403": "access is denied; whose credentials are in use?",
             "AccessDenied": "access is denied; whose credentials are in use?",
         }.get(code, f"{type(error).__name__}: {error}")
-        raise InputError(f"{operation.replace('_object', '')} {url}: {said}") from error
+        raise InputError(f"{doing} {url}: {said}") from error
 
 
 @functools.lru_cache(1)

@@ -9,18 +9,22 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PyRDF import codec, native, precompiled, remote
+from PyRDF import codec, interpreter, remote
+from PyRDF.compiler import CompilationError
 from PyRDF.errors import InputError
 
 Role = Literal["header", "library", "file"]
 _LIBRARIES = (".so", ".dylib")
+_HEADERS = (".h", ".hh", ".hpp", ".hxx", ".h++", ".cuh")
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,8 @@ class Setup:
     def _apply(self, own: bool) -> None:
         if self.resources:
             folder = materialise(self.resources)
-            _add_include_path(folder)
-            _add_library_path(folder)
+            interpreter.add_include_path(folder)
+            interpreter.add_library_path(folder)
             if own:
                 self.enter()
             elif any(resource.role == "file" for resource in self.resources):
@@ -103,18 +107,19 @@ class Setup:
             for resource in self.resources:
                 path = folder / resource.name
                 if resource.role == "header" and resource.include:
-                    _add_include_path(path.parent)
-                    content = resource.name.encode() + b"\0" + resource.data
-                    declare(f'#include "{path}"', resource.name, content)
-                elif _is_library(resource) and not _load(path):
-                    raise RuntimeError(f"the library {resource.name} cannot be loaded")
+                    _include(path, resource)
+            _load({folder / each.name: each for each in self.resources if _is_library(each)})
         for code in self.code:
             declare(code, "the code of DistributeCppCode")
         if self.begin is not None:
             codec.loads(self.begin)()
+        if own:
+            interpreter.use_one_thread()
 
 
 _applied: set[str] = set()
+_loaded: set[Resource] = set()
+_known: set[str] = set()  # what the user has declared to ROOT alone
 _places: dict[str, Path] = {}  # where relative paths work, by the digest of a setup
 _home = Path.cwd()
 
@@ -123,57 +128,72 @@ def _is_library(resource: Resource) -> bool:
     return resource.role == "library" and resource.name.endswith(_LIBRARIES)
 
 
-def _add_include_path(folder: Path) -> None:
-    if native.started():
-        native.add_include_path(str(folder))
-        return
-    import ROOT
+def apply_here(found: Mapping[Path, Resource]) -> None:
+    """Declare headers and load libraries in the user's process, from where they are.
 
-    ROOT.gInterpreter.AddIncludePath(f"-I{folder}")
-
-
-def _add_library_path(folder: Path) -> None:
-    if native.started():
-        native.add_library_path(str(folder))
-        return
-    import ROOT
-
-    ROOT.gSystem.AddDynamicPath(str(folder))
+    Raises:
+        RuntimeError: one does not compile, or cannot be loaded.
+    """
+    for path, resource in found.items():
+        interpreter.add_include_path(path.parents[len(Path(resource.name).parts) - 1])
+        if resource.role == "header" and resource.include:
+            _include(path, resource, here=True)
+    _load({path: each for path, each in found.items() if _is_library(each)})
 
 
-def _load(library: Path) -> bool:
-    if native.started():
-        return native.load(str(library))
-    import ROOT
-
-    return int(ROOT.gSystem.Load(str(library))) >= 0
+def _include(path: Path, resource: Resource, *, here: bool = False) -> None:
+    interpreter.add_include_path(path.parent)
+    content = resource.name.encode() + b"\0" + resource.data
+    declare(f'#include "{path}"', resource.name, content, here=here)
 
 
-def _declare(code: str) -> bool:
-    with precompiled.optimised():
-        if native.started():
-            return native.declare(code)
-        import ROOT
+def _load(libraries: Mapping[Path, Resource]) -> None:
+    """Load libraries, whichever of them needs which; each once.
 
-        return bool(ROOT.gInterpreter.Declare(code))
+    Raises:
+        RuntimeError: one cannot be loaded.
+    """
+    left = [path for path, each in libraries.items() if each not in _loaded]
+    while left:
+        failed = [path for path in left if not interpreter.load(path, quiet=True)]
+        if len(failed) == len(left):
+            for path in failed:
+                interpreter.load(path)  # says why
+            raise RuntimeError(
+                f"the library {left[0].name} cannot be loaded; what ROOT said is above, or in the "
+                f"log. Were the libraries that it needs sent, too?"
+            )
+        left = failed
+    _loaded.update(libraries.values())
 
 
-def declare(code: str, what: str, content: bytes | None = None) -> None:
+def declare(code: str, what: str, content: bytes | None = None, *, here: bool = False) -> None:
     """Compile C++ in this process, once.
 
     Args:
         code: what to compile.
         what: to call it in a message.
         content: what it is once for, wherever it lies; default: the code.
+        here: it is the user's process, who may have declared the same to ROOT before: then only
+            the workers lack it.
 
     Raises:
         RuntimeError: it does not compile.
     """
     guard = "PYRDF_" + hashlib.blake2b(content or code.encode(), digest_size=12).hexdigest()
-    if not _declare(f"#ifndef {guard}\n#define {guard}\n{code}\n#endif"):
+    if guard in _known:
+        return
+    try:
+        interpreter.declare(f"#ifndef {guard}\n#define {guard}\n{code}\n#endif")
+    except RuntimeError as error:
+        redefined = error.redefined if isinstance(error, CompilationError) else []
+        if here and redefined and not REGISTRY.mentions(redefined):
+            _known.add(guard)
+            return
+        advice = ". C++ cannot be declared anew: start a fresh kernel, or give it another name"
         raise RuntimeError(
-            f"{what} does not compile; what the compiler said is above, or in the log"
-        )
+            f"{what} does not compile: {error}{advice if redefined else ''}"
+        ) from error
 
 
 def materialise(resources: Iterable[Resource]) -> Path:
@@ -198,32 +218,66 @@ def materialise(resources: Iterable[Resource]) -> Path:
     return folder
 
 
-def collect(paths: str | Iterable[str], role: Role) -> list[Resource]:
+def collect(paths: str | Iterable[str], role: Role) -> dict[Path, Resource]:
     """The files of the user at these paths; of a folder all that is in it.
+
+    With headers go those that they include by a path relative to themselves.
 
     Raises:
         InputError: there is nothing at one of them.
     """
-    found: dict[str, Resource] = {}
+    found: dict[Path, Resource] = {}
     for given in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
-        path = Path(given)
+        path = Path(os.path.abspath(os.path.expandvars(os.path.expanduser(given))))
         if not path.exists():
             raise InputError(f"there is no file or folder {given!s} (looked from {Path.cwd()})")
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in files:
-            name = _relative(file, path if path.is_dir() else path.parent)
-            found[name] = Resource(role, name, file.read_bytes())
+        if path.is_dir():
+            files = [file for file in sorted(path.rglob("*")) if _visible(file, path)]
+        else:
+            files = [path]
+        declared = {file for file in files if role != "header" or _is_header(file) or file == path}
+        included = _included(sorted(declared)) if role == "header" else []
+        beside = dict.fromkeys([*files, *included])
+        base = _base(beside, path if path.is_dir() else path.parent)
+        for file in beside:
+            name = str(file.relative_to(base))
+            found[file] = Resource(role, name, file.read_bytes(), file in declared)
             if role == "library":  # its dictionary lies beside it
                 for pcm in sorted(file.parent.glob(f"{file.stem}*_rdict.pcm")):
-                    found[pcm.name] = Resource(role, pcm.name, pcm.read_bytes())
-    return list(found.values())
+                    name = str(pcm.relative_to(base))
+                    found[pcm] = Resource(role, name, pcm.read_bytes())
+    return found
 
 
-def _relative(file: Path, root: Path) -> str:
-    """Relative to the notebook's folder if it is in there, so that relative paths stay."""
-    here, absolute = Path.cwd(), Path(os.path.abspath(file))
-    base = here if absolute.is_relative_to(here) else Path(os.path.abspath(root))
-    return str(absolute.relative_to(base))
+def _visible(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return file.is_file() and not hidden
+
+
+def _is_header(file: Path) -> bool:
+    return file.suffix.lower() in _HEADERS
+
+
+def _included(headers: Iterable[Path]) -> list[Path]:
+    """The files that these include by a path relative to themselves, and those that they do."""
+    found: dict[Path, None] = {}
+    left = list(headers)
+    while left:
+        file = left.pop()
+        for name in _INCLUDE.findall(file.read_text(errors="replace")):
+            other = Path(os.path.abspath(file.parent / name))
+            if other.is_file() and other not in found:
+                found[other] = None
+                left.append(other)
+    return list(found)
+
+
+def _base(files: Iterable[Path], root: Path) -> Path:
+    """What names are relative to: the notebook's folder if all are in there, so that paths stay."""
+    here = Path.cwd()
+    if all(file.is_relative_to(here) for file in files):
+        return here
+    return Path(os.path.commonpath([root, *(file.parent for file in files)]))
 
 
 def _place_of_files(resources: Iterable[Resource], folder: Path) -> Path:
@@ -248,6 +302,12 @@ class Registry:
         """Files for the workers; one of the same name replaces the one before."""
         for resource in resources:
             self._resources[resource.role, resource.name] = resource
+
+    def mentions(self, names: Iterable[str]) -> bool:
+        """Whether C++ that was registered has one of these words."""
+        headers = [each for each in self._resources.values() if each.role == "header"]
+        texts = [*self._code, *(each.data.decode(errors="replace") for each in headers)]
+        return any(re.search(rf"\b{re.escape(n)}\b", text) for text in texts for n in names)
 
     def add_code(self, code: str) -> None:
         """C++ for the workers."""

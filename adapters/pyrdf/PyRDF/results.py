@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from PyRDF import codec, native, remote
+from PyRDF import codec, native, remote, source
 from PyRDF.cpp import helpers
 from PyRDF.operations import Operation, model_of
 
@@ -162,7 +162,8 @@ class _Fills:
         histogram = ROOT.TH1D(model.GetHistogram())
         histogram.SetDirectory(ROOT.nullptr)
         numbers = np.ascontiguousarray(np.concatenate(value))
-        helpers().Refill(histogram, numbers, len(numbers), len(columns))
+        if len(numbers):  # cppyy takes no empty array
+            helpers().Refill(histogram, numbers, len(numbers), len(columns))
         histogram.BufferEmpty(1)  # as it is after plain ROOT's event loop
         return histogram
 
@@ -200,6 +201,8 @@ class _Take:
         vector = promise.GetValue()
         if operation.template in _NUMBERS:
             return [np.array(vector, dtype=_NUMBERS[operation.template])]
+        if operation.template in ("char", "Char_t"):  # whose iterator fails in ROOT 6.40
+            return [[vector[i] for i in range(len(vector))]]
         return [list(vector)]
 
     def take_varied(self, results: Any, which: int, key: str) -> Any:
@@ -251,17 +254,15 @@ class _Snapshot:
     """The files that were written, in the order of the ranges."""
 
     def take(self, promise: Any, operation: Operation) -> list[SnapshotFile]:
-        import ROOT
-
         promise.GetValue()
-        temporary = operation.arguments[1]
-        entries = ROOT.RDataFrame(operation.arguments[0], temporary).Count().GetValue()
+        tree, temporary = operation.arguments[:2]
+        entries = source.entries_of(tree, temporary)
         if remote.on_s3(operation.final):
             remote.store(temporary, operation.final)
             os.unlink(temporary)
         else:
             os.replace(temporary, operation.final)
-        return [SnapshotFile(operation.final, int(entries))]
+        return [SnapshotFile(operation.final, entries)]
 
     def take_varied(self, results: Any, which: int, key: str) -> Any:
         raise TypeError("a Snapshot has no variations")
@@ -361,9 +362,8 @@ def finish(operation: Operation, value: Any, parent: Operation | None = None) ->
     return Variations(finished)
 
 
-_NUMBERS = {
+_NUMBERS = {  # without char, which is a string of one letter in Python
     "bool": np.bool_,
-    "char": np.int8,
     "signed char": np.int8,
     "unsigned char": np.uint8,
     "short": np.int16,
@@ -377,7 +377,6 @@ _NUMBERS = {
     "float": np.float32,
     "double": np.float64,
     "Bool_t": np.bool_,
-    "Char_t": np.int8,
     "UChar_t": np.uint8,
     "Short_t": np.int16,
     "UShort_t": np.uint16,

@@ -6,6 +6,7 @@ import functools
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lambdamr.executor import Executor
@@ -13,7 +14,7 @@ from PyRDF import backends, dataframe, job, live
 from PyRDF.dataframe import ResultProxy
 from PyRDF.engine import Engine, engine_of
 from PyRDF.errors import InputError
-from PyRDF.resources import REGISTRY, collect, declare
+from PyRDF.resources import REGISTRY, Resource, apply_here, collect, declare
 
 _state: dict[str, Engine] = {}
 
@@ -52,6 +53,7 @@ def RDataFrame(  # as in ROOT
         npartitions: ranges to cut the dataset into; default: what `use` said, else by its size.
     """
     engine = current_backend() if executor is None else engine_of(executor)
+    _divert_results()
     return dataframe.RDataFrame(*arguments, engine=engine, npartitions=npartitions)
 
 
@@ -68,26 +70,22 @@ def FromSpec(jsonfile: str, *, executor: Any = None, npartitions: object = None)
 
 def include_headers(paths: str | Iterable[str]) -> None:
     """Declare C++ headers here and on the workers; of a folder all that is in it."""
-    resources = collect(paths, "header")
-    _apply_here(resources)
-    REGISTRY.add(resources)
+    _add_here(collect(paths, "header"))
 
 
 def include_shared_libraries(paths: str | Iterable[str]) -> None:
     """Load shared libraries here and on the workers, with the ``.pcm`` files beside them."""
-    resources = collect(paths, "library")
-    _apply_here(resources)
-    REGISTRY.add(resources)
+    _add_here(collect(paths, "library"))
 
 
 def send_generic_files(paths: str | Iterable[str]) -> None:
     """Send files to the workers, where their paths relative to this folder work as they do here."""
-    REGISTRY.add(collect(paths, "file"))
+    REGISTRY.add(collect(paths, "file").values())
 
 
 def DistributeCppCode(code: str) -> None:
     """Declare C++ here and on the workers."""
-    _apply(lambda: declare(code, "the code of DistributeCppCode"))
+    _apply(lambda: declare(code, "the code of DistributeCppCode", here=True))
     REGISTRY.add_code(code)
 
 
@@ -126,32 +124,56 @@ def create_logger(level: str = "WARNING", log_path: str | None = None) -> loggin
     for name in ("PyRDF", "lambdamr"):
         each = logging.getLogger(name)
         each.setLevel(level.upper())
+        for old in each.handlers:
+            old.close()
         each.handlers[:] = handlers
     return logger
 
 
 def enable() -> None:
-    """Let ROOT.RDataFrame itself take executors of lambdamr, as ``executor=``. Once is enough."""
+    """Let ROOT itself take executors of lambdamr, as ``executor=``. Once is enough.
+
+    That is ROOT.RDataFrame and ROOT.RDF.Experimental.FromSpec.
+    """
     import ROOT._distrdf
 
-    original = ROOT._distrdf.RDataFrame  # where ROOT 6.40 sends all that have an ``executor=``
+    def is_ours(*_: Any, executor: Any = None, **__: Any) -> bool:
+        return isinstance(executor, (str, Executor))
+
+    # Where ROOT 6.40 sends all that have an ``executor=``.
+    _divert(ROOT._distrdf, "RDataFrame", RDataFrame, is_ours)
+    _divert(ROOT.RDF.Experimental, "FromSpec", FromSpec, is_ours)
+    _divert_results()
+
+
+def _divert_results() -> None:
+    """Have ROOT's own functions take our results, as those of its own backends."""
+    import ROOT
+
+    def is_ours(result: Any) -> bool:
+        return isinstance(result, ResultProxy)
+
+    _divert(ROOT.RDF.Experimental, "VariationsFor", VariationsFor, is_ours)
+    _divert(ROOT.RDF, "RunGraphs", RunGraphs, lambda results: any(map(is_ours, results)))
+
+
+def _divert(owner: Any, name: str, ours: Callable[..., Any], wanted: Callable[..., bool]) -> None:
+    """Have calls of a function of ROOT go to ours where they are for us."""
+    original = getattr(owner, name)
     if getattr(original, "pyrdf", False):
         return
 
-    @functools.wraps(original)
-    def frame(*arguments: Any, **keywords: Any) -> Any:
-        if isinstance(keywords.get("executor"), (str, Executor)):
-            return RDataFrame(*arguments, **keywords)
-        return original(*arguments, **keywords)
+    @functools.wraps(original, updated=())
+    def either(*arguments: Any, **keywords: Any) -> Any:
+        return (ours if wanted(*arguments, **keywords) else original)(*arguments, **keywords)
 
-    frame.pyrdf = True  # type: ignore[attr-defined]
-    ROOT._distrdf.RDataFrame = frame
+    either.pyrdf = True  # type: ignore[attr-defined]
+    setattr(owner, name, either)
 
 
-def _apply_here(resources: list[Any]) -> None:
-    from PyRDF.resources import Setup
-
-    _apply(lambda: Setup(tuple(resources)).apply())
+def _add_here(found: Mapping[Path, Resource]) -> None:
+    _apply(lambda: apply_here(found))
+    REGISTRY.add(found.values())
 
 
 def _apply(action: Callable[[], object]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import os
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -201,8 +202,19 @@ class Files:
         ROOT.Internal.RDF.ChangeSpec(ROOT.RDF.AsRNode(frame), ROOT.std.move(self._spec(piece)))
 
     def nothing(self) -> Slice:
-        """A slice without entries, of the first file."""
-        return Slice(0, 1, 0, 0, {})
+        """A slice without entries, of the first file.
+
+        Of RNTuples that of the first that has entries, too: ROOT 6.40 crashes without any.
+
+        Raises:
+            ValueError: none of them has.
+        """
+        if not self.ntuple:
+            return Slice(0, 1, 0, 0, {})
+        for last, (name, path) in enumerate(self.datasets, 1):
+            if _clusters(True, name, local(path))[-1]:
+                return Slice(0, last, 0, 0, {})
+        raise ValueError(f"the dataset ({self.datasets[0][0]}) has no entries in any file")
 
     def where(self, piece: Slice) -> str:
         """For messages."""
@@ -269,10 +281,23 @@ def _clusters(ntuple: bool, name: str, path: str) -> tuple[int, ...]:
     import ROOT
 
     if ntuple:
+        if not ROOT.RNTupleReader.Open(name, path).GetNEntries():
+            return (0,)  # ROOT 6.40 aborts where there are no clusters
         of_ntuple = ROOT.Internal.RDF.GetClustersAndEntries(name, path)
         return (0, *(int(cluster.fLastEntryPlusOne) for cluster in of_ntuple.first))
     clusters, entries = ROOT.Internal.TreeUtils.GetClustersAndEntries(name, path)
     return (*(int(cluster) for cluster in clusters), int(entries)) if entries else (0,)
+
+
+def entries_of(name: str, path: str) -> int:
+    """The entries of a tree or RNTuple in a local file; an event loop over none may crash."""
+    import ROOT
+
+    with ROOT.TFile.Open(path) as file:
+        found = file.Get(name)
+        if isinstance(found, ROOT.TTree):
+            return int(found.GetEntries())
+    return int(ROOT.RNTupleReader.Open(name, path).GetNEntries())
 
 
 def forget_files() -> None:
@@ -305,6 +330,11 @@ def local(path: str) -> str:
         return remote.fetch(path)
     if remote.on_network(path):
         remote.prepare()
+    elif not os.path.exists(path.partition("?")[0]):
+        raise FileNotFoundError(
+            f"there is no file {path} where this worker runs; give files as s3:// or root://, or "
+            f"on a file system that it has, too"
+        )
     return path
 
 

@@ -70,7 +70,7 @@ def warm_up() -> None:
 
 
 def _write(path: str) -> None:
-    from PyRDF import native
+    from PyRDF import interpreter
 
     code = f"""{{
         TFile file("{path}", "RECREATE");
@@ -81,9 +81,4 @@ def _write(path: str) -> None:
         tree.Fill();
         tree.Write();
         }}"""
-    if native.started():
-        native.process(code)
-        return
-    import ROOT
-
-    ROOT.gInterpreter.ProcessLine(code)
+    interpreter.process(code)

@@ -11,6 +11,8 @@ clone the actions of one that has run, which in 6.40 gives wrong counts (HistoND
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import secrets
 import tempfile
 import threading
@@ -21,6 +23,7 @@ from typing import Any
 
 from lambdamr.wire import Buffer, decode, encode
 from PyRDF import codec, graph, isolation, native, warm
+from PyRDF.compiler import CompilationError, overheard
 from PyRDF.errors import RangeCrashedError, RangeError, reason
 from PyRDF.operations import Operation
 from PyRDF.partial import Partial
@@ -95,7 +98,8 @@ class GraphMapper:
         plan: Plan = codec.loads(self._plan)
         with _named(part, None, plan.source):
             plan.setup.apply()
-        return self._run(_Compiled(plan, graph, None, False), part, None)
+        with _in_order():
+            return self._run(_Compiled(plan, graph, None, False), part, None)
 
     def _run(self, compiled: _Compiled, part: Range, piece: Slice | None) -> Partial:
         plan, booked = compiled.plan, compiled.booked
@@ -106,10 +110,14 @@ class GraphMapper:
             if booked is not None:
                 booked.rebind(plan.source, opened)
             else:
+                if _spoiled:
+                    raise RuntimeError(_SPOILED)
                 token = secrets.token_hex(4)
-                booked = compiled.booker.book(
-                    plan.source, opened, plan.operations, part.number, token
-                )
+                with _compiling():
+                    booked = compiled.booker.book(
+                        plan.source, opened, plan.operations, part.number, token
+                    )
+                    booked.compile()
             return Partial(self._actions, booked.run(), (), piece.entries, piece.counts)
 
 
@@ -125,18 +133,23 @@ class _Compiled:
 
 
 _known: OrderedDict[str, _Compiled] = OrderedDict()
+_spoiled: list[CompilationError] = []
 _one_at_a_time = threading.Lock()
 
 
 def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
-    if digest in _known:
+    known = _known.get(digest)
+    if known and (known.booked or not _spoiled):
         _known.move_to_end(digest)
-        return _known[digest]
+        return known
+    if _spoiled:
+        os._exit(1)  # a fresh process tries again
     forget_files()
     plan: Plan = codec.loads(pickled)
     remote = isinstance(plan.source, Files) and plan.source.remote
-    with _named(part, None, plan.source, _ADVICE):
+    with _named(part, None, plan.source):
         compiled = _Compiled(plan, _booker(plan), None, remote)
+    with _named(part, None, plan.source, _ADVICE), _compiling():
         plan.setup.apply(replaceable=True)
         if not remote:
             compiled.booked = _compile(plan, compiled.booker)
@@ -148,6 +161,23 @@ def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
     if len(_known) > _REMEMBERED:
         _known.popitem(last=False)
     return compiled
+
+
+@contextlib.contextmanager
+def _compiling() -> Any:
+    """After a graph that does not compile, ROOT 6.40 compiles no new ones in this process."""
+    try:
+        with overheard():
+            yield
+    except CompilationError as error:
+        _spoiled.append(error)
+        raise
+
+
+_SPOILED = (
+    "a graph did not compile before, and ROOT 6.40 compiles no new ones in this process since "
+    "then: restart it (the kernel; for Dask client.restart())"
+)
 
 
 def _booker(plan: Plan) -> Any:
@@ -210,6 +240,22 @@ def _elsewhere(operation: Operation, folder: Path) -> Operation:
     )
 
 
+@contextlib.contextmanager
+def _in_order() -> Any:
+    """No implicit multithreading, which takes entries in another order each time."""
+    import ROOT
+
+    threads = ROOT.GetThreadPoolSize() if ROOT.IsImplicitMTEnabled() else 0
+    if not threads:
+        yield
+        return
+    ROOT.DisableImplicitMT()
+    try:
+        yield
+    finally:
+        ROOT.EnableImplicitMT(threads)
+
+
 # -- errors --------------------------------------------------------------------------------------
 
 
@@ -230,9 +276,13 @@ def _named(part: Range, piece: Slice | None, source: Source, advice: str = "") -
         if isinstance(error, KeyboardInterrupt):
             raise
         where = f" ({source.where(progress.piece)})" if progress.piece else ""
-        raise RangeError(f"range {part.number}{where}: {reason(error)}{advice}") from None
+        said = reason(error)
+        if not _UNKNOWN.search(said):
+            advice = ""
+        raise RangeError(f"range {part.number}{where}: {said}{advice}") from None
 
 
+_UNKNOWN = re.compile("undeclared identifier|unknown type|no (member|type|template) named")
 _ADVICE = (
     "\nIf this names a function or class of yours: what was declared in your process only is not "
     "known to the workers; use PyRDF.DistributeCppCode or PyRDF.include_headers"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+
 import numpy as np
 import PyRDF
 import PyRDF.dataframe
 import ROOT
+
+_numbers = itertools.count()  # of columns that plain ROOT needs
 
 
 def trees(data):
@@ -16,22 +21,50 @@ def chain_with_friend(data):
     """A chain of three files, and its friend of two, which has to be kept alive."""
     main, friend = ROOT.TChain("t"), ROOT.TChain("f")
     for name in "abc":
-        main.Add(str(data / f"{name}.root"))
+        main.Add(f"{data}/{name}.root")
     for part in ("one", "two"):
-        friend.Add(str(data / f"friend_{part}.root"))
+        friend.Add(f"{data}/friend_{part}.root")
     main.AddFriend(friend, "other")
     return main, friend
+
+
+def build_libraries(folder, suffix):
+    """Two shared libraries, of which the first needs the second; the folder that they are in."""
+    (folder / "libraries").mkdir()
+    above, below = (folder / f"libraries/lib{name}_{suffix}.so" for name in ("above", "below"))
+    for library, code, needs in (
+        (below, f'extern "C" int lower_{suffix}() {{ return 41; }}', []),
+        (
+            above,
+            f'extern "C" int lower_{suffix}(); '
+            f'extern "C" int upper_{suffix}() {{ return lower_{suffix}() + 1; }}',
+            [str(below)],
+        ),
+    ):
+        source = folder / f"{library.stem}.cxx"
+        source.write_text(code)
+        command = ["c++", "-shared", "-fPIC", f"-Wl,-soname,{library.name}", str(source), *needs]
+        subprocess.run([*command, "-o", str(library)], check=True)
+    return folder / "libraries"
 
 
 def tuple_of(kind, *values):
     return ROOT.std.vector[kind](values)
 
 
+def define_per_sample(df, name, expression):
+    """Plain ROOT 6.40 aborts where an action that varies reads such a column."""
+    if isinstance(df, PyRDF.dataframe.NodeProxy):
+        return df.DefinePerSample(name, expression)
+    return df.DefinePerSample(f"{name}_", expression).Define(name, f"{name}_")
+
+
 def redefine_per_sample(df, name, expression):
     """Plain ROOT 6.40 has none."""
     if isinstance(df, PyRDF.dataframe.NodeProxy):
         return df.RedefinePerSample(name, expression)
-    return df.DefinePerSample(f"{name}_", expression).Redefine(name, f"{name}_")
+    hidden = f"{name}_{next(_numbers)}"
+    return df.DefinePerSample(hidden, expression).Redefine(name, hidden)
 
 
 ACTIONS = {
@@ -66,6 +99,7 @@ ACTIONS = {
     "Histo1D without a model": lambda df: df.Histo1D("x"),
     "Histo1D without a model, vectors": lambda df: df.Histo1D("v"),
     "Histo1D without a model, weighted": lambda df: df.Histo1D("x", "y"),
+    "Histo1D without a model, nothing": lambda df: df.Filter("i < 0").Histo1D("x"),
     "Histo1D without limits": lambda df: df.Histo1D(("h", "t;a;b", 33, 0.0, 0.0), "x"),
     "Histo2D": lambda df: df.Histo2D(("h", "t", 10, -10, 10, 5, 0, 60), "x", "y"),
     "Histo2D weighted": lambda df: df.Histo2D(("h", "t", 10, -10, 10, 5, 0, 60), "x", "y", "i"),
@@ -108,6 +142,7 @@ ACTIONS = {
     "Take int": lambda df: df.Take["int"]("i"),
     "Take float": lambda df: df.Filter("i % 2 == 1").Take["float"]("y"),
     "Take bool": lambda df: df.Take["bool"]("odd"),
+    "Take char": lambda df: df.Define("c", "(char)(65 + i % 26)").Take["char"]("c"),
     "Take big": lambda df: df.Take["ULong64_t"]("big"),
     "Take strings": lambda df: df.Take["std::string"]("text"),
     "Take vectors": lambda df: df.Take["ROOT::VecOps::RVec<float>"]("v"),
@@ -144,6 +179,9 @@ VARIED = {
     "Mean": lambda df: df.Filter("x > 5").Mean("x"),
     "StdDev": lambda df: df.Filter("x > 9.5").StdDev("x"),
     "Histo1D without a model": lambda df: df.Histo1D("x"),
+    "Histo1D weighted for each sample": lambda df: define_per_sample(
+        df.Filter("x > 5"), "s", 'rdfsampleinfo_.Contains("b.root") ? 2. : 0.5'
+    ).Histo1D(("h", "t", 20, -12, 12), "x", "s"),
 }
 
 

@@ -12,6 +12,7 @@ with warnings.catch_warnings():
 
 import datasets
 import PyRDF
+import PyRDF.resources
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +44,13 @@ def aws(cloud):
     PyRDF.use("AWS", {"npartitions": 3})
     yield
     PyRDF.session._state.clear()
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """Nothing is sent along but what the test says."""
+    for name, nothing in vars(PyRDF.resources.Registry()).items():
+        monkeypatch.setattr(PyRDF.resources.REGISTRY, name, nothing)
 
 
 @pytest.fixture(autouse=True)

@@ -54,9 +54,9 @@ def write(folder: Path) -> Path:
     options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
     for part, first in (("one", 0), ("two", 100)):
         frame = ROOT.RDataFrame(100).Define("i", f"(int)rdfentry_ + {first}").Define("x", "i * 0.5")
-        frame.Define("v", "ROOT::RVecF(i % 3, i)").Snapshot(
-            "n", str(folder / f"ntuple_{part}.root"), ["i", "x", "v"], options
-        )
+        frame = frame.Define("v", "ROOT::RVecF(i % 3, i)")
+        frame.Snapshot("n", str(folder / f"ntuple_{part}.root"), ["i", "x", "v"], options)
+    frame.Filter("i < 0").Snapshot("n", str(folder / "ntuple_empty.root"), ["i", "x", "v"], options)
     specification = {
         "samples": {
             "signal": {

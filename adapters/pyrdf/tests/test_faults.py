@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-import time
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import PyRDF
 import PyRDF.dataframe
 import PyRDF.engine
 import pytest
 import ROOT
+import ways
+from killing import sum_while_a_worker_is_killed
 
 import lambdamr
 
@@ -54,12 +57,40 @@ def test_a_file_that_is_none_of_root(tmp_path, warm):
         lambda df: df.Sum("nope"),
         lambda df: df.AsNumpy(["nope"]),
         lambda df: df.Take("nope"),
+        lambda df: df.Snapshot("t", "out.root", ["i", "nope"]),
+        lambda df: df.Vary("nope", "ROOT::RVecD{1, 2}", 2),
     ],
 )
 def test_a_missing_column(book, data, warm):
     df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm)
     with pytest.raises(PyRDF.InputError, match="nope"):
         book(df)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("t", "a.root", "b.root"), r"several files are given as a list.*\['a.root', 'b.root'\]"),
+        (("a.root", "t"), r"the name of the tree comes first.*RDataFrame\('t', 'a.root'\)"),
+        (("a.root",), "names no file"),
+        (("t", {"a.root"}), "a path or a list of them"),
+        ((1e3,), "must be an int"),
+        ((-1,), "nothing to distribute"),
+        ((), "needs a number of entries"),
+    ],
+)
+def test_arguments_that_are_mixed_up(arguments, said, data, warm, monkeypatch):
+    monkeypatch.chdir(data)
+    with pytest.raises(PyRDF.InputError, match=said):
+        PyRDF.RDataFrame(*arguments, executor=warm)
+
+
+def test_a_file_that_the_workers_do_not_have(data, warm, tmp_path):
+    shutil.copy(data / "a.root", tmp_path / "mine.root")
+    df = PyRDF.RDataFrame("t", "mine.root", executor=warm)
+    (tmp_path / "mine.root").unlink()
+    with pytest.raises(PyRDF.RangeError, match=r"no file .*mine\.root where this worker .*s3://"):
+        df.Count().GetValue()
 
 
 def test_an_empty_dataset(data, warm):
@@ -101,8 +132,14 @@ def test_an_entry_list_and_a_tree_in_memory(data, warm):
 
 def test_what_cannot_be_distributed_says_what_can(data, warm):
     df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm)
-    with pytest.raises(AttributeError, match=r"'Foreach'.*Histo1D"):
+    with pytest.raises(AttributeError, match=r"'Foreach'.*Use Define.*It can do: Alias"):
         df.Foreach(print)
+    with pytest.raises(AttributeError, match=r"'Range'.*rdfentry_ <"):
+        df.Range(10)
+    with pytest.raises(AttributeError, match="Did you mean 'Histo1D'"):
+        df.histo1d("x")
+    with pytest.raises(PyRDF.InputError, match=r"'c', whose type is char.*exclude"):
+        df.Define("c", "(char)i").AsNumpy(["i", "c"])
     with pytest.raises(PyRDF.InputError, match="limits"):
         df.Histo2D(("h", "", 10, 0.0, 0.0, 10, 0, 1), "x", "y")
 
@@ -110,10 +147,18 @@ def test_what_cannot_be_distributed_says_what_can(data, warm):
 def test_settings_that_are_wrong():
     with pytest.raises(PyRDF.InputError, match="'local', 'AWS', 'dask', 'spark'"):
         PyRDF.use("condor")
-    with pytest.raises(PyRDF.InputError, match=r"'cores'; known are .*npartitions"):
-        PyRDF.use("local", {"cores": 3})
+    for name, key in (
+        ("local", "workers"),
+        ("AWS", "concurrency"),
+        ("dask", "n_workers"),
+        ("spark", r"spark\.\*"),
+    ):
+        with pytest.raises(PyRDF.InputError, match=rf"'cores'; known are .*{key}"):
+            PyRDF.use(name, {"cores": 3})
     with pytest.raises(PyRDF.InputError, match="npartitions"):
         PyRDF.use("local", {"npartitions": "many"})
+    with pytest.raises(PyRDF.InputError, match=r"X509_USER_PROXY is the path of a file.*'file:"):
+        PyRDF.use("AWS", {"secrets": {"X509_USER_PROXY": "secretsmanager:proxy"}})
     with pytest.raises(PyRDF.InputError, match="executor"):
         PyRDF.RDataFrame(10, executor=object())
 
@@ -128,8 +173,59 @@ def test_an_exception_of_cpp_comes_with_its_text_and_range(data, warm):
 def test_code_that_the_workers_do_not_know(data, warm):
     ROOT.gInterpreter.Declare("int only_here(int i) { return i; }")
     df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm)
-    with pytest.raises(PyRDF.RangeError, match=r"DistributeCppCode"):
+    said = r"undeclared identifier 'only_here'\n.*DistributeCppCode"
+    with pytest.raises(PyRDF.RangeError, match=said):
         df.Define("z", "only_here(i)").Sum("z").GetValue()
+
+
+def test_what_the_compiler_says_is_in_the_error(data, warm, tmp_path):
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm)
+    with pytest.raises(PyRDF.InputError, match=r"Filter.*expected expression"):
+        df.Filter("x > ")
+    with pytest.raises(PyRDF.InputError, match="DistributeCppCode does not compile: expected"):
+        PyRDF.DistributeCppCode("int nothing( {")
+    (tmp_path / "wrong.h").write_text("int nothing( {")
+    with pytest.raises(PyRDF.InputError, match=r"wrong\.h does not compile: expected"):
+        PyRDF.include_headers("wrong.h")
+
+
+def test_after_a_graph_that_does_not_compile_others_do(data, tmp_path):
+    """ROOT 6.40 compiles no new ones in that process: a worker is replaced, the user's is not.
+
+    That of an RNTuple is compiled in each child, though the worker knows it.
+    """
+    (tmp_path / "script.py").write_text(
+        "import sys, lambdamr, PyRDF, ways\n"
+        "if __name__ == '__main__':\n"
+        "    by_python = lambdamr.LocalExecutor(1, warm_up=ways.as_ever)\n"
+        "    for executor in 'inline', PyRDF.local(1), by_python:\n"
+        "        for tree, column in ('n', 'x'), ('t', 'text'), ('n', 'x'), ('t', 'i'):\n"
+        "            path = sys.argv[1] if tree == 't' else sys.argv[2]\n"
+        "            df = PyRDF.RDataFrame(tree, path, executor=executor, npartitions=1)\n"
+        "            try:\n"
+        "                print(df.Sum(column).GetValue())\n"
+        "            except PyRDF.RangeError as error:\n"
+        "                print(str(error).replace('\\n', ' '))\n"
+    )
+    files = str(data / "a.root"), str(data / "ntuple_one.root")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "script.py", *files],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(ways.__file__).parent)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    said = done.stdout.splitlines()
+    assert len(said) == 12, done.stderr
+    before, bad, known, new = said[:4]
+    assert before == "2475.0"
+    assert "CompilationError: no matching member function" in bad
+    assert "restart it" in known
+    assert "restart it" in new
+    for before, bad, known, new in said[4:8], said[8:]:
+        assert (before, known, new) == ("2475.0", "2475.0", "4950.0")
+        assert "CompilationError: no matching member function" in bad
 
 
 def test_a_segmentation_fault_names_signal_range_and_file(data, warm):
@@ -148,30 +244,8 @@ def test_code_that_exits(data, warm):
 
 
 def test_a_worker_that_is_killed_in_mid_range_is_replaced(data, tmp_path, warm):
-    """Once: the second time, the file is there."""
-    mark = tmp_path / "pid"
-    code = f"""
-        if (i == 60 && gSystem->AccessPathName("{mark}")) {{
-            std::ofstream("{mark}") << getpid();
-            sleep(60);
-        }}
-        return i;"""
     df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm, npartitions=4)
-    result = df.Define("z", code).Sum("z")
-
-    def kill():
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if mark.exists() and (pid := mark.read_text()):
-                os.kill(int(pid), signal.SIGKILL)
-                return
-            time.sleep(0.02)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    assert result.GetValue() == sum(range(100))
-    killer.join()
-    assert mark.exists()
+    assert sum_while_a_worker_is_killed(df, tmp_path / "pid") == sum(range(100))
 
 
 def test_a_range_that_hangs_is_stopped(data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import PyRDF
 import pytest
 import ROOT
-from cases import chain_with_friend
+from cases import build_libraries, chain_with_friend
 from same import assert_same
 
 import lambdamr
@@ -47,6 +48,66 @@ def test_globs_and_repeated_files(data, executor):
     check(("t", [str(data / f"{name}.root") for name in "aba"]), executor)
 
 
+def test_paths_as_people_write_them(data, warm, monkeypatch):
+    monkeypatch.setenv("HOME", str(data))
+    monkeypatch.setenv("MY_DATA", str(data))
+    monkeypatch.chdir(data)
+    for files in (
+        "~/a.root",
+        "$MY_DATA/a.root",
+        Path("a.root"),
+        (f"{name}.root" for name in "a"),
+        np.array(["a.root"]),
+        ROOT.std.vector["std::string"](["a.root"]),
+    ):
+        df = PyRDF.RDataFrame("t", files, executor=warm)
+        assert [path for _, path in df._node.head.source.datasets] == [str(data / "a.root")]
+
+
+def test_what_the_dataset_is_like_is_known_here(data, warm):
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm).Define("z", "i * 2")
+    assert df.GetColumnType("z") == "int"
+    assert {"i", "z"} <= {str(name) for name in df.GetColumnNames()}
+    assert "1" in df.Describe().AsString().partition("Columns from defines")[2].split()
+    shown = df.Filter("i > 30").Display(["i", "z"], 2).AsString()
+    assert [row.split("|")[2:4] for row in shown.splitlines()[3::2]] == [
+        [" 31 ", " 62 "],
+        [" 32 ", " 64 "],
+    ]
+
+
+def test_a_notebook_that_shows_a_result_does_not_run_it(data, warm):
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm)
+    count, histogram = df.Count(), df.Histo1D(("h", "", 10, -10, 10), "x")
+    for result in count, histogram:
+        assert result
+        assert not hasattr(result, "_repr_html_")
+        assert "not computed" in repr(result)
+        assert not result.IsReady()
+
+
+def test_functions_of_python(data, executor):
+    """ROOT compiles them with numba, here and in the workers."""
+    edge = 3.0
+
+    def book(df):
+        doubled = df.Define("z", lambda x, y: 2 * x + y, ["x", "y"])
+        return (doubled.Sum("z"), df.Filter(lambda x: x > edge).Count())
+
+    check(("t", str(data / "a.root")), executor, book)
+
+
+def test_implicit_multithreading_of_the_user_changes_no_order(data):
+    arguments = "t", [str(data / f"{name}.root") for name in "abc"]
+    ROOT.EnableImplicitMT(2)
+    try:
+        df = PyRDF.RDataFrame(*arguments, executor="inline", npartitions=2)
+        np.testing.assert_array_equal(df.AsNumpy(["i"])["i"], np.arange(250))
+        assert ROOT.GetThreadPoolSize() == 2
+    finally:
+        ROOT.DisableImplicitMT()
+
+
 def test_a_tree_a_chain_and_a_directory(data, executor):
     file = ROOT.TFile.Open(str(data / "a.root"))
     check((file.Get("t"),), executor)
@@ -75,6 +136,15 @@ def test_an_rntuple(data, executor):
     check(("n", paths), executor, lambda df: (*book(df), df.Sum("v")))
 
 
+def test_rntuples_without_entries(data, executor):
+    """ROOT 6.40 crashes where there is nothing else."""
+    names = ["empty", "one", "empty", "two", "empty"]
+    check(("n", [str(data / f"ntuple_{name}.root") for name in names]), executor)
+    df = PyRDF.RDataFrame("n", str(data / "ntuple_empty.root"), executor=executor)
+    with pytest.raises(PyRDF.RangeError, match=r"the dataset \(n\) has no entries"):
+        df.Count().GetValue()
+
+
 def test_a_specification_with_metadata_and_friends(data, executor):
     def weighted(df):
         df = df.DefinePerSample("w", 'rdfsampleinfo_.GetD("weight")')
@@ -97,6 +167,16 @@ def test_a_snapshot_is_a_new_dataframe(data, executor, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"snap_{i}.root" for i in range(4) if (tmp_path / f"snap_{i}.root").exists()
     ]
+
+
+def test_a_snapshot_as_rntuple(data, executor):
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
+    files = [str(data / f"{name}.root") for name in "abc"]
+    df = PyRDF.RDataFrame("t", files, executor=executor, npartitions=4).Filter("i > 130")
+    made = df.Snapshot("s", "snap.root", ["i", "v"], options)
+    assert_same(made.Sum("i"), ROOT.RDataFrame("t", files).Filter("i > 130").Sum("i"))
+    assert ROOT.RNTupleReader.Open("s", "snap_2.root").GetNEntries() == 119
 
 
 def test_a_lazy_snapshot(data, warm, tmp_path):
@@ -135,6 +215,40 @@ def test_code_headers_files_and_a_function_to_begin_with(data, warm, tmp_path):
         PyRDF.include_headers("nothing.h")
 
 
+def test_headers_bring_what_they_include(data, warm, tmp_path):
+    (tmp_path / "include/deep").mkdir(parents=True)
+    (tmp_path / "include/top_of_tree.h").write_text(
+        '#include <cmath>\n#include "deep/middle.h"\nint top_of_tree() { return middle() + 1; }'
+    )
+    (tmp_path / "include/deep/middle.h").write_text(
+        '#pragma once\n#include "../bottom.icc"\ninline int middle() { return bottom() + 1; }'
+    )
+    (tmp_path / "include/bottom.icc").write_text("#pragma once\ninline int bottom() { return 40; }")
+    (tmp_path / "include/README.md").write_text("no C++")
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm, npartitions=2)
+    for given in "include/top_of_tree.h", tmp_path / "include":  # the second has it all, again
+        PyRDF.include_headers(given)
+        assert df.Define("z", "top_of_tree()").Sum("z").GetValue() == 4200
+
+
+def test_libraries_that_need_each_other(data, warm, tmp_path):
+    libraries = build_libraries(tmp_path, "local")
+    PyRDF.DistributeCppCode('extern "C" int upper_local();')
+    PyRDF.include_shared_libraries(libraries)
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm, npartitions=2)
+    assert df.Define("z", "upper_local()").Sum("z").GetValue() == 4200
+
+
+def test_code_that_root_knows_already_is_for_the_workers(data, warm):
+    code = "int known_here(int i) { return i + 1; }"
+    ROOT.gInterpreter.Declare(code)
+    PyRDF.DistributeCppCode(code)
+    df = PyRDF.RDataFrame("t", str(data / "a.root"), executor=warm, npartitions=2)
+    assert df.Define("z", "known_here(i)").Sum("z").GetValue() == 100 + sum(range(100))
+    with pytest.raises(PyRDF.InputError, match=r"redefinition of 'known_here'.*fresh kernel"):
+        PyRDF.DistributeCppCode("int known_here(int i) { return i + 2; }")
+
+
 def test_several_graphs_at_once(data, warm):
     frames = [PyRDF.RDataFrame("t", str(data / f"{n}.root"), executor=warm) for n in "abc"]
     counts = [df.Count() for df in frames]
@@ -165,6 +279,25 @@ def test_the_old_way_in(data):
     assert PyRDF.RDataFrame("t", str(data / "a.root")).Count().GetValue() == 100
 
 
+def test_the_new_names_of_old_functions():
+    assert PyRDF.DistributeHeaders is PyRDF.include_headers
+    assert PyRDF.DistributeSharedLibs is PyRDF.include_shared_libraries
+    assert PyRDF.DistributeFiles is PyRDF.send_generic_files
+
+
+def test_a_logger(tmp_path):
+    logger = PyRDF.create_logger("info", str(tmp_path / "log"))
+    try:
+        logging.getLogger("lambdamr.job").info("a job began")
+        logger.debug("a detail")
+    finally:
+        PyRDF.create_logger("WARNING")
+    assert "a job began" in (tmp_path / "log").read_text()
+    assert "a detail" not in (tmp_path / "log").read_text()
+    with pytest.raises(PyRDF.InputError, match="no log level 'LOUD'; use DEBUG"):
+        PyRDF.create_logger("LOUD")
+
+
 def test_a_report_of_each_job(data, tmp_path):
     PyRDF.use("local", {"workers": 1, "report": tmp_path / "job.json"})
     assert PyRDF.RDataFrame("t", str(data / "a.root")).Count().GetValue() == 100
@@ -173,9 +306,23 @@ def test_a_report_of_each_job(data, tmp_path):
         PyRDF.use("local", {"report": "job.docx"})
 
 
+def test_functions_of_root_take_our_results(data, warm):
+    """Without `enable`, too; and those of plain ROOT as before."""
+    files = "t", str(data / "a.root")
+    for df in PyRDF.RDataFrame(*files, executor=warm, npartitions=2), ROOT.RDataFrame(*files):
+        sum_ = df.Vary("x", "ROOT::RVecD{x - 1, x + 1}", ["down", "up"], "s").Sum("x")
+        varied = ROOT.RDF.Experimental.VariationsFor(sum_)
+        assert ROOT.RDF.RunGraphs([sum_]) == 1
+        assert [str(key) for key in varied.GetKeys()] == ["nominal", "s:down", "s:up"]
+        assert varied["s:up"] - varied["nominal"] == pytest.approx(100)
+
+
 def test_root_itself_takes_our_executors(data, warm):
     PyRDF.enable()
     PyRDF.enable()
+    spec = str(data / "spec.json")
+    for executor in {"executor": warm}, {}:
+        assert ROOT.RDF.Experimental.FromSpec(spec, **executor).Count().GetValue() == 250
     df = ROOT.RDataFrame("t", str(data / "a.root"), executor=warm)
     assert isinstance(df, PyRDF.dataframe.RDataFrame)
     assert df.Count().GetValue() == 100

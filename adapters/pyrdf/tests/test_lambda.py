@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import analysis  # from the examples
@@ -10,9 +11,10 @@ import nbformat
 import PyRDF
 import pytest
 import ROOT
-from cases import chain_with_friend
+from cases import build_libraries, chain_with_friend
 from emulated_lambda import BUCKET, stack
 from generate import generate
+from killing import sum_while_a_worker_is_killed
 from nbclient import NotebookClient
 from same import assert_same
 
@@ -56,7 +58,7 @@ def test_the_example_of_the_readme(aws, tmp_path):
     assert given["h"].GetEntries() == want.GetEntries() > 100
 
 
-def test_headers_libraries_and_files_that_a_lambda_has_never_seen(aws, tmp_path):
+def test_headers_libraries_and_files_that_a_lambda_has_never_seen(aws, registry, tmp_path):
     (tmp_path / "include").mkdir()
     (tmp_path / "include/base.h").write_text(
         "#pragma once\ninline int base_of_lambda() { return 40; }"
@@ -64,9 +66,24 @@ def test_headers_libraries_and_files_that_a_lambda_has_never_seen(aws, tmp_path)
     (tmp_path / "include/top.h").write_text(
         '#include "base.h"\ninline int top_of_lambda(int i) { return base_of_lambda() + i; }'
     )
-    PyRDF.include_headers("include")
-    df = PyRDF.RDataFrame(10).Define("z", "top_of_lambda((int)rdfentry_)")
-    assert df.Sum("z").GetValue() == 445
+    PyRDF.include_headers("include/top.h")
+    PyRDF.DistributeCppCode('extern "C" int upper_remote();')
+    PyRDF.DistributeSharedLibs(build_libraries(tmp_path, "remote"))
+    (tmp_path / "constants").mkdir()
+    (tmp_path / "constants/offset.txt").write_text("7")
+    PyRDF.send_generic_files("constants/offset.txt")
+
+    def begin(name):
+        ROOT.gInterpreter.Declare(f"int {name} = {Path('constants/offset.txt').read_text()};")
+
+    PyRDF.initialize(begin, "offset_of_lambda")
+    code = 'std::ifstream file("constants/offset.txt"); int n = -1000; file >> n; return n;'
+    for times in 1, 2:  # with a graph that is new, in a function that has met all this
+        df = PyRDF.RDataFrame(10).Define("top", f"{times} * top_of_lambda((int)rdfentry_)")
+        assert df.Sum("top").GetValue() == times * 445
+        df = df.Define("read", code)
+        df = df.Define("others", f"{times} * (upper_remote() + offset_of_lambda + read)")
+        assert df.Sum("others").GetValue() == times * 560
 
 
 def test_environments_that_are_started_before_the_graph_is_booked(cloud, monkeypatch):
@@ -95,6 +112,29 @@ def test_no_dataset(aws):
     assert [result.GetValue() for result in few(df)][::2] == [2475.0, 100]
 
 
+def test_a_tree_and_files_that_are_empty_or_repeated(aws, data):
+    with ROOT.TFile.Open(str(data / "a.root")) as file:
+        tree = file.Get("t")
+        names = [str(data / f"{name}.root") for name in ("empty", "b", "empty", "b", "c")]
+        for arguments in ((tree,), ("t", names)):
+            got, want = (few(frame(*arguments)) for frame in (PyRDF.RDataFrame, ROOT.RDataFrame))
+            for one, other in zip(got, want, strict=True):
+                assert_same(one, other)
+
+
+def test_several_graphs_at_once(aws, data):
+    frames = [PyRDF.RDataFrame("t", str(data / f"{name}.root")) for name in "abc"]
+    counts = [df.Count() for df in frames]
+    assert PyRDF.RunGraphs(counts) == 3
+    assert all(count.IsReady() for count in counts)
+    assert [count.GetValue() for count in counts] == [100, 50, 100]
+
+
+def test_a_lambda_that_is_killed_in_mid_range(aws, data, tmp_path):
+    df = PyRDF.RDataFrame("t", str(data / "a.root"))
+    assert sum_while_a_worker_is_killed(df, tmp_path / "pid") == sum(range(100))
+
+
 def test_a_chain_with_friends(aws, data):
     main, _friend = chain_with_friend(data)
     got, want = (
@@ -115,6 +155,77 @@ def test_a_specification_with_metadata(aws, data):
     df = PyRDF.FromSpec(str(data / "spec.json"))
     weighted = df.DefinePerSample("w", 'rdfsampleinfo_.GetD("weight")')
     assert weighted.Sum("w").GetValue() == 150 * 2.0 + 100 * 0.5
+
+
+@pytest.fixture(scope="module")
+def objects(cloud, data):
+    """The URL of a folder in S3, with the data."""
+    s3 = stack.client("s3", cloud)
+    for path in data.glob("*.root"):
+        s3.put_object(Bucket=BUCKET, Key=f"inputs/{path.name}", Body=path.read_bytes())
+    return f"s3://{BUCKET}/inputs"
+
+
+@pytest.mark.parametrize("how", ["glob", "chain", "specification", "specification in code"])
+def test_all_of_a_dataset_on_s3(how, aws, objects, data, tmp_path):
+    """With friends, if it is no glob."""
+
+    def dataset(folder):
+        if how == "glob":
+            return ("t", [f"{folder}/[abc].root"])
+        if how == "chain":
+            main, friend = chain_with_friend(folder)
+            friends.append(friend)
+            return (main,)
+        spec = json.loads((data / "spec.json").read_text().replace(str(data), str(folder)))
+        if how == "specification":
+            path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+            path.write_text(json.dumps(spec))
+            return (ROOT.Internal.RDF.RetrieveSpecFromJson(str(path)),)
+        made = ROOT.RDF.Experimental.RDatasetSpec()
+        for name, sample in spec["samples"].items():
+            made.AddSample((name, "t", sample["files"]))
+        pair = [f"{folder}/friend_{part}.root" for part in ("one", "two")]
+        made.WithGlobalFriends("f", pair, "other")
+        return (made,)
+
+    friends = []
+
+    def book(df):
+        other = {"glob": "i", "specification": "f.i"}.get(how, "other.i")
+        return df.Sum("x"), df.Define("o", other).Take["int"]("o")
+
+    got = book(PyRDF.RDataFrame(*dataset(objects)))
+    files = dataset(data)
+    if how == "glob":
+        files = ("t", [str(data / f"{name}.root") for name in "abc"])
+    for one, other in zip(got, book(ROOT.RDataFrame(*files)), strict=True):
+        assert_same(one, other)
+
+
+def test_objects_that_are_not_there(aws, objects):
+    with pytest.raises(PyRDF.InputError, match=r"no file matches s3://.*/inputs/z\*\.root"):
+        PyRDF.RDataFrame("t", f"{objects}/z*.root")
+    with pytest.raises(PyRDF.InputError, match=r"list s3://no-bucket.*no such bucket"):
+        PyRDF.RDataFrame("t", "s3://no-bucket-of-ours/*.root")
+    with pytest.raises(PyRDF.InputError, match=r"nope"):
+        PyRDF.RDataFrame("nope", f"{objects}/a.root")
+
+
+def test_a_snapshot_that_would_be_lost(aws, data):
+    df = PyRDF.RDataFrame("t", str(data / "a.root"))
+    with pytest.raises(PyRDF.InputError, match=r"disks of their own.*s3://bucket"):
+        df.Snapshot("s", "skim.root", ["i"])
+
+
+def test_a_lazy_snapshot_on_s3(cloud, aws, data):
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fLazy = True
+    df = PyRDF.RDataFrame("t", str(data / "a.root"))
+    lazy = df.Snapshot("s", f"s3://{BUCKET}/lazy/skim.root", ["i"], options)
+    assert not stack.keys(cloud, BUCKET, "lazy/")
+    assert df.Count().GetValue() == 100
+    assert lazy.GetValue().Sum("i").GetValue() == sum(range(100))
 
 
 def test_a_snapshot_on_s3_is_a_new_dataframe(cloud, aws, data):
@@ -155,13 +266,3 @@ def test_exceptions_and_crashes_of_cpp(aws, data):
     with pytest.raises(PyRDF.RangeCrashedError, match=r"range 1 .*a\.root.*SIGSEGV"):
         worse.Sum("z").GetValue()
     assert df.Sum("i").GetValue() == sum(range(100)), "the Lambda is as it was"
-
-
-def test_files_are_found_by_relative_paths_on_cold_and_warm_lambdas(aws, tmp_path):
-    (tmp_path / "constants").mkdir()
-    (tmp_path / "constants/offset.txt").write_text("7")
-    PyRDF.send_generic_files("constants/offset.txt")
-    code = 'std::ifstream file("constants/offset.txt"); int n = -1000; file >> n; return n;'
-    for _ in range(2):
-        df = PyRDF.RDataFrame(10).Define("n", code)
-        assert df.Sum("n").GetValue() == 70

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import PyRDF
 import pytest
 import ROOT
-from cases import ACTIONS, TRANSFORMATIONS, chain_with_friend, trees
+from cases import ACTIONS, TRANSFORMATIONS, build_libraries, chain_with_friend, trees
 from PyRDF import native, precompiled
 from same import assert_same
 from ways import as_ever, has_root, without_python
@@ -23,6 +26,7 @@ BY_PYTHON = {  # what `native.cpp` does not know
     "Take int",
     "Take float",
     "Take bool",
+    "Take char",
     "Take big",
     "Take strings",
     "Take vectors",
@@ -107,7 +111,10 @@ SOURCES = {
         [str(data / f"{name}.root") for name in ("empty", "a", "empty", "c")],
     ),
     "a chain with a friend": chain_with_friend,
-    "an RNTuple": lambda data: ("n", [str(data / f"ntuple_{n}.root") for n in ("one", "two")]),
+    "RNTuples of which some are empty": lambda data: (
+        "n",
+        [str(data / f"ntuple_{name}.root") for name in ("empty", "one", "empty", "two")],
+    ),
 }
 
 
@@ -148,6 +155,48 @@ def test_code_and_headers(data, quick, by_python, tmp_path):
         df = PyRDF.RDataFrame(*trees(data), executor=executor, npartitions=3)
         sums.append(df.Define("z", "of_a_header(x) + of_code(x)").Sum("z").GetValue())
     assert sums[0] == sums[1]
+
+
+@pytest.mark.parametrize("way", ["native", "by Python"])
+def test_libraries_and_the_order_of_entries(way, data, quick, by_python, registry, tmp_path):
+    executor, suffix = (quick, "native") if way == "native" else (by_python, "by_python")
+    PyRDF.DistributeCppCode(f'extern "C" int upper_{suffix}();')
+    PyRDF.include_shared_libraries(build_libraries(tmp_path, suffix))
+    PyRDF.DistributeCppCode(f"bool threads_{suffix} = (ROOT::EnableImplicitMT(2), true);")
+    ROOT.DisableImplicitMT()
+    df = PyRDF.RDataFrame(*trees(data), executor=executor, npartitions=3)
+    df = df.Define("upper", f"upper_{suffix}()").Define("many", "ROOT::IsImplicitMTEnabled()")
+    upper, many = df.Sum("upper"), df.Sum("many")
+    assert native.takes(operations(upper))
+    assert (upper.GetValue(), many.GetValue()) == (250 * 42, 0)
+
+
+@pytest.mark.parametrize("way", ["native", "by Python"])
+def test_what_root_says(way, tmp_path):
+    """What the compiler complains about is in the error; a library is tried without a word."""
+    (tmp_path / "script.py").write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from PyRDF import interpreter, native\n"
+        "if sys.argv[1] == 'native':\n"
+        "    native.start()\n"
+        "print(interpreter.load(Path('/tried.so'), quiet=True))\n"
+        "print(interpreter.load(Path('/wanted.so')))\n"
+        "try:\n"
+        "    interpreter.declare('int nothing( {')\n"
+        "except RuntimeError as error:\n"
+        "    print(type(error).__name__, error)\n"
+        "print('ROOT' in sys.modules)\n"
+    )
+    command = [sys.executable, "-W", "ignore", "script.py", way]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    *loaded, error, root = done.stdout.splitlines()
+    assert loaded == ["False", "False"]
+    assert error.startswith("CompilationError expected")
+    assert root == str(way == "by Python")
+    assert "/tried.so" not in done.stderr
+    assert "/wanted.so" in done.stderr
+    assert "int nothing( {" in done.stderr
 
 
 def test_a_worker_goes_from_one_way_to_the_other(data):

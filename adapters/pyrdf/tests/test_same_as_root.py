@@ -72,6 +72,12 @@ def test_on_a_cold_and_on_a_warm_lambda(name, on_lambda, plain):
         assert_same(run[name], plain[name])
 
 
+@pytest.mark.parametrize("name", FEW)
+def test_the_bits_are_the_same_on_lambda(name, on_lambda, forked):
+    for run in on_lambda:
+        assert_same(run[name], forked[3][name], exact=True)
+
+
 def test_nothing_is_left_out():
     """Every action and transformation that PyRDF offers is compared."""
     from PyRDF.operations import ACTIONS as ALL_ACTIONS, TRANSFORMATIONS as ALL_TRANSFORMATIONS
