@@ -2,7 +2,7 @@
 // wrapper for each method that Python meets cost more than a second in a fresh process (ROOT 6.40).
 //
 // `PyRDF.native` calls these functions by ctypes. Each returns false, or a null pointer, after an
-// exception; PyRDFError() then says which. What a function lends lives until the next call.
+// exception; PyRDFError() then says which. What a function lends lives until the thread's next call.
 #define PYRDF_DEFINE
 #include "precompiled.h"
 
@@ -40,9 +40,9 @@ using ROOT::RDF::RNode;
 using Spec = ROOT::RDF::Experimental::RDatasetSpec;
 using Strings = const char *const *;
 
-std::string gError;
-std::string gType;
-std::string gData;
+thread_local std::string gError;
+thread_local std::string gType;
+thread_local std::string gData;
 
 template <typename F>
 bool Guarded(F function)
