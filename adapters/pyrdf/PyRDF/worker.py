@@ -56,6 +56,7 @@ class GraphMapper:
         self._plan = plan
         self._actions = actions
         self._digest = digest
+        self._home = _PROCESS  # of the user
 
     def __call__(self, part: Range) -> Partial:
         """The values of a range.
@@ -66,7 +67,7 @@ class GraphMapper:
         if isolation.threads() != 1:
             with _one_at_a_time:
                 return self._here(part)
-        compiled = _compiled(self._digest, self._plan, part)
+        compiled = _compiled(self._digest, self._plan, part, own=self._home == _PROCESS)
         compiled.plan.setup.enter()
         source = compiled.plan.source
         piece = None
@@ -132,16 +133,22 @@ class _Compiled:
     remote: bool
 
 
+_PROCESS = secrets.token_hex(8)
+"""Of this process, and of those that are forked from it."""
+
 _known: OrderedDict[str, _Compiled] = OrderedDict()
 _spoiled: list[CompilationError] = []
 _one_at_a_time = threading.Lock()
 
 
-def _compiled(digest: str, pickled: bytes, part: Range) -> _Compiled:
+def _compiled(digest: str, pickled: bytes, part: Range, own: bool) -> _Compiled:
+    """The graph of a plan, compiled; ``own``: in the process of the user."""
     known = _known.get(digest)
     if known and (known.booked or not _spoiled):
         _known.move_to_end(digest)
         return known
+    if _spoiled and own:
+        raise RangeError(f"range {part.number}: {_SPOILED}")
     if _spoiled:
         os._exit(1)  # a fresh process tries again
     forget_files()

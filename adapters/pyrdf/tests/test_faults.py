@@ -15,6 +15,9 @@ import pytest
 import ROOT
 import ways
 from killing import sum_while_a_worker_is_killed
+from PyRDF import worker
+from PyRDF.compiler import CompilationError
+from PyRDF.source import Range
 
 import lambdamr
 
@@ -226,6 +229,24 @@ def test_after_a_graph_that_does_not_compile_others_do(data, tmp_path):
     for before, bad, known, new in said[4:8], said[8:]:
         assert (before, known, new) == ("2475.0", "2475.0", "4950.0")
         assert "CompilationError: no matching member function" in bad
+
+
+def test_a_spoiled_process_ends_unless_it_is_the_users(monkeypatch):
+    class Ended(BaseException):
+        pass
+
+    def end(status):
+        raise Ended
+
+    monkeypatch.setattr(worker.isolation, "threads", lambda: 1)
+    monkeypatch.setattr(worker, "_spoiled", [CompilationError([])])
+    monkeypatch.setattr(worker.os, "_exit", end)
+    mapper = worker.GraphMapper(b"", b"", "of a new graph")
+    with pytest.raises(PyRDF.RangeError, match="restart it"):
+        mapper(Range(0, 0, 1))
+    mapper._home = "another process"
+    with pytest.raises(Ended):
+        mapper(Range(0, 0, 1))
 
 
 def test_a_segmentation_fault_names_signal_range_and_file(data, warm):
