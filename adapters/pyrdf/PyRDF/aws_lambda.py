@@ -18,7 +18,7 @@ from lambdamr.runtimes import aws_lambda, envelope  # noqa: E402  # the former m
 
 if native.started():
     envelope.ask_root = native.version
-aws_lambda.warm_up = warm.warm_up
+aws_lambda.warm_up = warm.first_graph
 handler = aws_lambda.handler
 
 __all__ = ["handler"]

@@ -41,6 +41,12 @@ def start_python() -> None:
 
 
 def warm_up() -> None:
+    """Start ROOT, for Python too, and compile what first graphs need; leaves no threads."""
+    first_graph()
+    start_python()
+
+
+def first_graph() -> None:
     """Start ROOT, and run a small graph over a tree of the usual columns; leaves no threads."""
     from PyRDF import codec, graph, native, partial, source
     from PyRDF.operations import Operation
@@ -66,7 +72,6 @@ def warm_up() -> None:
             done.append(partial.Partial(actions, codec.loads(codec.dumps(booked.run()))))
         partial.merge(*done)
     source.forget_files()
-    start_python()
 
 
 def _write(path: str) -> None:
