@@ -272,6 +272,33 @@ def test_capacity_follows_the_workers():
     assert asyncio.run(main()) == [2, 6, 2]
 
 
+def test_a_late_answer_about_workers_undoes_no_newer_one():
+    """Answers overtake each other on a busy machine."""
+
+    class Client:
+        def __init__(self):
+            self.workers, self.asked = 1, 0
+
+        async def nthreads(self):
+            self.asked += 1
+            threads = dict.fromkeys(range(self.workers), 2)
+            await asyncio.sleep(0.05 / self.asked)  # the first is the slowest
+            return threads
+
+    async def main():
+        client = Client()
+        pool = executors_dask.DaskPool(client, patience=1)
+        event = 0.0, {"action": "add-worker"}
+        heard = [asyncio.create_task(pool._hear(event))]
+        await asyncio.sleep(0)
+        client.workers = 3
+        heard.append(asyncio.create_task(pool._hear(event)))
+        await asyncio.gather(*heard)
+        return pool.capacity
+
+    assert asyncio.run(main()) == 6
+
+
 def test_a_cluster_that_gets_no_worker_breaks_the_job():
     with local_cluster(n_workers=0) as cluster, distributed.Client(cluster) as client:
         executor = lambdamr.DaskExecutor(client, patience=0.2)

@@ -436,6 +436,7 @@ def assert_gone(path):
 def kill_template():
     (template,) = (p for p in crew_processes() if p.ppid() == os.getpid())
     template.kill()
+    assert still_alive([template.pid]) == []  # or it serves one more job, on a busy machine
     return template
 
 

@@ -45,6 +45,7 @@ INLINE = 32 << 10
 """Bytes; larger values stay on the workers."""
 
 _PIECE = 4 << 20  # bytes; Dask warns of messages to its scheduler that are larger than 10 MB
+_ECHO = 0.05  # seconds after which the scheduler is asked again whether it hears us
 _OURS = (__version__, sys.version_info[:2])
 _ADVICE = "Install the same lambdamr and Python where the driver, the scheduler and the workers run"
 
@@ -138,6 +139,7 @@ class DaskPool:
         self._killed: dict[Any, str] = {}  # the worker that died while it ran the task
         self._awaited: dict[object, Kept] = {}
         self._broken = ""
+        self._counting = asyncio.Lock()  # or a late answer undoes what a newer one said
         self._alarm: asyncio.TimerHandle | None = None
 
     @contextlib.asynccontextmanager
@@ -145,6 +147,7 @@ class DaskPool:
         """Hear of workers that come and go."""
         self._client.subscribe_topic("all", self._hear)
         try:
+            await self._heard()
             await self._count_threads()
             yield
         finally:
@@ -153,6 +156,21 @@ class DaskPool:
             self._client.unsubscribe_topic("all")
             for _ in range(2):  # what was released is told to the scheduler
                 await asyncio.sleep(0)
+
+    async def _heard(self) -> None:
+        """Wait until the scheduler knows that we listen; or who comes meanwhile is never counted.
+
+        Nobody tells; but it hears of topics in order, so when a later one works, all do.
+        """
+        topic, known = f"lambdamr-{self._name}", asyncio.Event()
+        self._client.subscribe_topic(topic, lambda _: known.set())
+        try:
+            while not known.is_set():
+                await self._client.log_event(topic, "")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(known.wait(), _ECHO)
+        finally:
+            self._client.unsubscribe_topic(topic)
 
     async def put(self, frame: list[Buffer]) -> Ref:
         """Keep a frame: inline, or with the scheduler, which sends it to workers that need it."""
@@ -269,11 +287,12 @@ class DaskPool:
         await self._count_threads()
 
     async def _count_threads(self) -> None:
-        try:
-            threads = sum((await self._client.nthreads()).values())
-        except OSError:  # the scheduler is gone, and with it all that we wait for
-            return
-        self.capacity = max(1, threads)
+        async with self._counting:
+            try:
+                threads = sum((await self._client.nthreads()).values())
+            except OSError:  # the scheduler is gone, and with it all that we wait for
+                return
+            self.capacity = max(1, threads)
         if threads and self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
