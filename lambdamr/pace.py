@@ -13,10 +13,6 @@ BUDGET_LATENCIES = 1000
 BUDGET_STORINGS = 20
 """... and not before so many times what a task takes to read and store large values."""
 
-FIRST_BUDGET = 1.0
-"""Seconds after which the first tasks answer at the latest: then it is known how long partitions
-take, and the rest is shared out so that no worker ends long before the others (if there are)."""
-
 STRAGGLER_LATENCIES = 10
 """A task may always take so many latencies longer than expected."""
 
@@ -40,7 +36,6 @@ class Pace:
     cost: float = 0.0  # USD
     limit: float = math.inf  # of concurrency, by what the engine lets us
     _first_share: int = 0  # partitions of a task, while nothing is known
-    _first_budget: float = math.inf  # seconds of it
     _tasks: int = 0
     _wall: float = 0.0  # seconds of all map tasks
     _storing: float = 0.0  # seconds of all tasks
@@ -72,9 +67,7 @@ class Pace:
     def budget(self) -> float:
         """Seconds after which a task should answer."""
         budget = max(BUDGET_LATENCIES * self.latency, BUDGET_STORINGS * self._storing_of_task)
-        return min(
-            budget, self.timeout or math.inf, math.inf if self.mapped else self._first_budget
-        )
+        return min(budget, self.timeout or math.inf)
 
     def largest_task(self, unmapped: int, seats: int) -> int:
         """How many partitions the next task may have: few tasks, but balanced ones.
@@ -85,7 +78,6 @@ class Pace:
         """
         if not self.mapped:
             self._first_share = self._first_share or math.ceil(unmapped / seats)
-            self._first_budget = FIRST_BUDGET if seats > 1 else math.inf
             return self._first_share
         worth_storing = min(unmapped / seats, BUDGET_STORINGS * self._storing_of_task / self._mean)
         worth_sending = self.latency / self._mean
