@@ -1,7 +1,8 @@
 """AWS Lambda, emulated on this machine, with the stack that `lambdamr deploy` makes, and ROOT.
 
-The emulator is ministack, set up by the tests of lambdamr. Its functions are processes of this
-machine, which find ROOT where this program does; on AWS it comes with the image.
+The emulator is ministack, set up by the tests of lambdamr, with their gateway before it, since it
+runs a function once at a time. Its functions are processes of this machine, which find ROOT where
+this program does; on AWS it comes with the image.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/aws"))
 
 import stack  # from the tests of lambdamr
 from emulator import emulator
+from gateway import Gateway
 
 BUCKET, FUNCTION = "lambdamr-pyrdf", "lambdamr-pyrdf-3008"
 
@@ -31,9 +33,10 @@ def emulated_lambda(folder: Path, environments: int = 1) -> Iterator[str]:
         folder: for what the emulator writes.
         environments: how many functions run at once.
     """
-    with emulator(folder) as url:
+    with Gateway() as gateway, emulator(folder) as gateway.upstream:
+        gateway.free[FUNCTION] = [str(number) for number in range(environments, 0, -1)]
         variables = {
-            "AWS_ENDPOINT_URL": url,
+            "AWS_ENDPOINT_URL": gateway.url,
             "AWS_ACCESS_KEY_ID": "000000000000",
             "AWS_SECRET_ACCESS_KEY": "secret-of-the-emulator",
             "AWS_DEFAULT_REGION": stack.REGION,
@@ -42,8 +45,8 @@ def emulated_lambda(folder: Path, environments: int = 1) -> Iterator[str]:
         before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)
         try:
-            _deploy(url, environments)
-            yield url
+            _deploy(gateway.upstream, environments)
+            yield gateway.url
         finally:
             for name, value in before.items():
                 os.environ.pop(name)
