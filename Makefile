@@ -26,7 +26,8 @@ demo: $(VENV)/.group-demo $(VENV)/.installed $(VENV)/.pyrdf ## run examples/demo
 	$(RUN) examples/dimuon/demo.py
 
 # From tests/ and with -P, so that the lambdamr next door is out of reach: the wheel is what is tested.
-# What waits more than it computes goes first, three files at a time; then what minds the clock, two.
+# What waits more than it computes goes first, three files at a time; what minds the clock, or what others
+# leave in shared memory, runs alone.
 # `.ci/run` runs the image's tests beside the first.
 WAITING := aws contract deploy report simulation soak
 PYTEST   = cd tests && LAMBDAMR_ARTIFACTS=$${LAMBDAMR_ARTIFACTS-$(CURDIR)/build} \
@@ -45,7 +46,7 @@ test-waiting: $(VENV)/.group-test $(VENV)/.rie/.unpacked $(VENV)/.installed
 	$(PYTEST) -n 3 --dist loadfile $(WAITING)
 
 test-timed: $(VENV)/.group-test $(VENV)/.rie/.unpacked $(VENV)/.installed
-	$(PYTEST) -n 2 --dist loadfile $(addprefix --ignore=,$(WAITING) image)
+	$(PYTEST) $(addprefix --ignore=,$(WAITING) image)
 
 test-pyrdf: $(VENV)/.group-test-pyrdf $(VENV)/.installed $(VENV)/.pyrdf ## test the adapter to ROOT
 	cd adapters/pyrdf/tests && $(RUN) -P -m pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadfile)

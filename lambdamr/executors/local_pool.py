@@ -98,8 +98,10 @@ class LocalPool:
             answer: Answer = pickle.loads(await _exactly(worker.connection, length))
         except (OSError, EOFError):
             self._crew.kill(worker)  # it may live, without its connection
-            await worker.dead.wait()
-            worker.connection.close()
+            try:
+                await worker.dead.wait()
+            finally:  # nobody may wait for it any more
+                worker.connection.close()
             raise worker.killed_for or Lost(worker.epitaph) from None
         except asyncio.CancelledError:
             self._crew.kill(worker)
