@@ -23,7 +23,7 @@ LIMIT = 1000
 
 _LONG_POLL = 20  # seconds; the longest that SQS waits (its API reference, in botocore 1.43.117)
 _HIDDEN = 30  # seconds in which what was taken is deleted, or comes back
-_ANOTHERS = 1  # seconds after which it comes back, if it is for another job
+_ANOTHERS = 1  # seconds after which it comes back, at least, if it is for another job
 _STALE = 900  # seconds; a driver that lives takes its messages sooner
 _PAUSE = 1.0  # seconds after SQS refused to answer
 _GIVE_UP = 30  # such refusals one after the other
@@ -119,9 +119,10 @@ class Completions:
         if taken:
             await client.delete_message_batch(QueueUrl=self._queue_url, Entries=_entries(taken))
         if others:
-            await client.change_message_visibility_batch(
-                QueueUrl=self._queue_url, Entries=_entries(others, VisibilityTimeout=_ANOTHERS)
-            )
+            entries = _entries(others)
+            for entry, message in zip(entries, others, strict=True):
+                entry["VisibilityTimeout"] = _hidden_for(message)
+            await client.change_message_visibility_batch(QueueUrl=self._queue_url, Entries=entries)
 
     def _take(self, message: dict[str, Any]) -> bool:
         """Whether a message was for this job, or is for nobody."""
@@ -133,8 +134,7 @@ class Completions:
             return True  # nobody of us writes such things
         sent = body.get("requestPayload", body)  # what failed comes with what it was asked
         if sent.get("lambdamr", sent.get("prefix")) != self._prefix:
-            age = time.time() - int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
-            return age > _STALE
+            return _age(message) > _STALE
         self.requests += _billed(message["Body"])  # the worker sent it
         future = self._waiting.get(sent.get("number"))
         if future is None or future.done():
@@ -150,10 +150,25 @@ class Completions:
         return True
 
 
-def _entries(messages: list[dict[str, Any]], **more: int) -> list[dict[str, Any]]:
+def _age(message: dict[str, Any]) -> float:
+    """Seconds since it was sent."""
+    sent: str = message["Attributes"]["SentTimestamp"]  # in ms
+    return time.time() - int(sent) / 1000
+
+
+def _hidden_for(message: dict[str, Any]) -> int:
+    """Seconds in which another job's message is for its driver to find.
+
+    One that lives takes it soon. Those of one that does not would keep all others busy: the older,
+    the rarer they are seen.
+    """
+    return max(_ANOTHERS, int(_age(message) / 10))
+
+
+def _entries(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Messages, as SQS wants them named in a batch."""
     handles = (message["ReceiptHandle"] for message in messages)
-    return [{"Id": str(i), "ReceiptHandle": handle} | more for i, handle in enumerate(handles)]
+    return [{"Id": str(i), "ReceiptHandle": handle} for i, handle in enumerate(handles)]
 
 
 def _billed(*bodies: str) -> int:

@@ -42,6 +42,7 @@ class Gateway:
         invocations: that began, by function.
         elsewhere: URL of what runs a function instead of the emulator.
         events: how many of them were asynchronous.
+        background: asynchronous ones that are not done.
         destinations: who gets the event and the error of those that failed, by function.
         request_limit: bytes of a request.
         faults: callables that get ("before", service, request, body) before a request is passed
@@ -59,7 +60,7 @@ class Gateway:
         self.destinations = {}
         self.recent = set()
         self.events = 0
-        self._background = set()
+        self.background = set()
         self.request_limit = REQUEST_LIMIT
         self.faults = []
         self.reserved = {}
@@ -162,8 +163,8 @@ class Gateway:
         if asynchronous:
             self.events += 1
             task = asyncio.ensure_future(self._evaluate_event(function, request, body))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+            self.background.add(task)
+            task.add_done_callback(self.background.discard)
             return web.Response(status=202)
         if self.running >= self.reserved.get(function, ENVIRONMENTS):
             self.refused += 1
