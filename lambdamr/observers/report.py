@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import os
@@ -47,7 +48,6 @@ class Report:
     def __init__(self, path: str | os.PathLike[str], *more: str | os.PathLike[str]) -> None:
         self.paths = tuple(_checked(one) for one in (path, *more))
         self._recorder = Recorder()
-        self._writer = ThreadPoolExecutor(1, "lambdamr-report")  # one: the last job's is the last
         self._written: Future[None] | None = None
 
     def __call__(self, event: events.Event) -> None:
@@ -56,7 +56,7 @@ class Report:
         if isinstance(event, events.JobFinished):
             # Where the program is now: it may go elsewhere before they are written.
             paths = [path.absolute() for path in self.paths]
-            self._written = self._writer.submit(self._write, event.job, paths)
+            self._written = _writer(os.getpid()).submit(self._write, event.job, paths)
 
     def wait(self) -> None:
         """Return when the reports of all jobs that have ended are written."""
@@ -74,6 +74,12 @@ class Report:
 
     def __repr__(self) -> str:
         return f"Report({', '.join(repr(str(path)) for path in self.paths)})"
+
+
+@functools.lru_cache(1)
+def _writer(process: int) -> ThreadPoolExecutor:  # noqa: ARG001  # a fork has no threads
+    """The thread that writes for all: one takes long to start, and the last job's is the last."""
+    return ThreadPoolExecutor(1, "lambdamr-report")
 
 
 def write(record: Record, path: str | os.PathLike[str]) -> None:

@@ -1,6 +1,7 @@
 """The observer, the files it leaves, and what it says of bad paths."""
 
 import logging
+import multiprocessing
 import operator
 import subprocess
 import sys
@@ -45,6 +46,20 @@ def test_several_jobs_may_have_a_file_each(tmp_path):
         map_reduce(sum, max, range(4), executor="inline", observers=[observer])
     observer.wait()
     assert len({Record.read(path).job for path in tmp_path.iterdir()}) == 2
+
+
+def test_a_fork_of_a_program_that_left_reports_leaves_its_own(tmp_path):
+    def leave(name):
+        observer = Report(tmp_path / name)
+        map_reduce(sum, max, range(4), executor="inline", observers=[observer])
+        observer.wait()
+
+    leave("ours.json")
+    child = multiprocessing.get_context("fork").Process(target=leave, args=["theirs.json"])
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    assert Record.read(tmp_path / "theirs.json").done == 4
 
 
 def test_a_report_replaces_the_last_one_as_a_whole(tmp_path):
