@@ -35,7 +35,7 @@ DEFAULT_FAN_IN = 2
 _ORDER = "the order is map_reduce(mapper, reducer, data)"
 
 
-@dataclass
+@dataclass(repr=False, eq=False)
 class Call:
     """The arguments of `lambdamr.map_reduce`; for what they mean, see there.
 

@@ -13,10 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from lambdamr import events, retry
+from lambdamr import retry
 from lambdamr.errors import BrokenExecutorError, CostLimitError, PartitionError, ThrottledError
 from lambdamr.executor import Pool
 from lambdamr.failures import describe, partition_error
@@ -27,6 +27,7 @@ from lambdamr.wire import Answer, Buffer, Failure, Item, Ref, Task
 
 if TYPE_CHECKING:
     from lambdamr.checkpoint import Checkpoint
+    from lambdamr.events import Observers
 
 MOSTLY_DONE = 0.75
 """Stragglers are looked for when so much of the partitions is done."""
@@ -40,8 +41,7 @@ _KINDS = {retry.Lost: "lost", retry.OutOfMemory: "memory", retry.TimedOut: "time
 _AT_ONCE = ("memory", "timeout")  # waiting would not help these
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """All that is known of a job before it starts. The arguments are those of `map_reduce`."""
 
     id: str
@@ -52,7 +52,7 @@ class Job:
     functions_id: str
     encode: Callable[[Chunk], list[Buffer]]
     initial: Ref | None = None
-    policy: retry.RetryPolicy = field(default_factory=retry.RetryPolicy)
+    policy: retry.RetryPolicy = retry.RetryPolicy()
     timeout: float | None = None
     errors: Literal["raise", "return"] = "raise"
     max_cost: float | None = None
@@ -80,12 +80,12 @@ class Driver:
         self,
         job: Job,
         pool: Pool,
-        observers: Callable[[events.Event], None],
+        observers: Observers | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self._job = job
         self._pool = pool
-        self._tell = observers
+        self._observers = observers
         self._checkpoint = checkpoint
         self._frontier = Frontier(job.npartitions, job.fan_in)
         self._pace = Pace(pool.latency, job.timeout)
@@ -113,10 +113,14 @@ class Driver:
             PartitionError: a partition failed for good, and the job's ``errors`` is "raise".
             BrokenExecutorError, ThrottledError, CostLimitError: nothing can go on.
         """
-        job, now = self._job, self._loop.time
-        size, capacity = job.npartitions, self._pool.capacity
+        job = self._job
         self._tell(
-            events.JobStarted(now(), job.id, size, job.fan_in, job.executor, capacity, time.time())
+            "JobStarted",
+            npartitions=job.npartitions,
+            fan_in=job.fan_in,
+            executor=job.executor,
+            capacity=self._pool.capacity,
+            wall_time=time.time(),
         )
         error: BaseException | None = None
         try:
@@ -127,7 +131,7 @@ class Driver:
         finally:
             await self._abandon([one for copies in self._copies.values() for one in copies])
             failed = len(self.failed)
-            self._tell(events.JobFinished(now(), job.id, self.done, failed, self.cost, error))
+            self._tell("JobFinished", done=self.done, failed=failed, cost=self.cost, error=error)
 
     async def _reduce(self) -> Buffer | None:
         frontier, initial = self._frontier, self._job.initial
@@ -166,7 +170,7 @@ class Driver:
                 lo = item.hi
         self._frontier.add(Work(lo, self._job.npartitions))
         if self.done:
-            self._tell(events.Resumed(self._loop.time(), self._job.id, self.done))
+            self._tell("Resumed", partitions=self.done)
 
     # -- starting --------------------------------------------------------------------------------
 
@@ -213,7 +217,7 @@ class Driver:
         running.add_done_callback(lambda _: self._end(attempt))
         self._copies.setdefault(work, []).append(attempt)
         self._running += 1
-        self._event(events.TaskStarted, attempt, attempt=work.attempts + 1, speculative=speculative)
+        self._event("TaskStarted", attempt, attempt=work.attempts + 1, speculative=speculative)
 
     def _end(self, attempt: _Attempt) -> None:
         self._ended.append(attempt)
@@ -335,7 +339,7 @@ class Driver:
         else:
             self._discard(answer.items)
         self.done += mapped
-        self._event(events.TaskFinished, attempt, partitions=mapped, stats=answer.stats)
+        self._event("TaskFinished", attempt, partitions=mapped, stats=answer.stats)
         if failure is not None:
             self._settle_user_error(attempt, failure)
 
@@ -382,7 +386,7 @@ class Driver:
         if self._refused_since is None:
             self._refused_since = now
         self._pace.cut(now, attempt.started, self._running + 1)
-        self._event(events.Throttled, attempt, limit=self._seats(), message=str(failure))
+        self._event("Throttled", attempt, limit=self._seats(), message=str(failure))
         if now - self._refused_since > patience:
             raise ThrottledError(
                 f"the engine has refused every task for {patience:g} s: {failure}. Raise its "
@@ -446,7 +450,7 @@ class Driver:
             self._copies.pop(attempt.work, None)
             self._running -= 1
             attempt.task.cancel()
-            self._event(events.TaskAbandoned, attempt)
+            self._event("TaskAbandoned", attempt)
         await asyncio.gather(*(attempt.task for attempt in attempts), return_exceptions=True)
 
     def _discard(self, items: Iterable[Item]) -> None:
@@ -454,28 +458,24 @@ class Driver:
 
     # -- telling ---------------------------------------------------------------------------------
 
+    def _tell(self, event: str, /, *about: object, **facts: object) -> None:
+        """Of an event by its name: `lambdamr.events` takes long to import where nobody listens."""
+        if self._observers is not None:
+            self._observers(event, self._loop.time(), self._job.id, *about, **facts)
+
     def _event(
-        self, event: Callable[..., events.Event], attempt: _Attempt, /, **facts: object
+        self, event: str, attempt: _Attempt, part: Work | None = None, /, **facts: object
     ) -> None:
-        work = attempt.work
-        about = {
-            "time": self._loop.time(),
-            "job": self._job.id,
-            "task": attempt.number,
-            "kind": "merge" if work.is_merge else "map",
-            "lo": work.lo,
-            "hi": work.hi,
-        }
-        self._tell(event(**(about | facts)))
+        work, kind = part or attempt.work, "merge" if attempt.work.is_merge else "map"
+        self._tell(event, attempt.number, kind, work.lo, work.hi, **facts)
 
     def _failed_event(
         self, attempt: _Attempt, work: Work, kind: str, failure: AnyFailure, delay: float | None
     ) -> None:
         self._event(
-            events.TaskFailed,
+            "TaskFailed",
             attempt,
-            lo=work.lo,
-            hi=work.hi,
+            work,
             failure=kind,
             message=failure.message if isinstance(failure, Failure) else str(failure),
             traceback=describe(failure) if isinstance(failure, Failure) else "",

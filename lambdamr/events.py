@@ -115,8 +115,9 @@ class Observers:
         self._observers = list(observers)
         self._complained: set[int] = set()
 
-    def __call__(self, event: Event) -> None:
-        """Tell them."""
+    def __call__(self, kind: str, /, *about: object, **facts: object) -> None:
+        """Tell them of an event, by the name of its class and its fields."""
+        event: Event = globals()[kind](*about, **facts)
         for number, observer in enumerate(self._observers):
             try:
                 observer(event)

@@ -45,7 +45,7 @@ class Work:
         return bool(self.items)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False, eq=False)
 class Frontier:
     """Ready ranges, delayed work, and finished items of a tree over ``npartitions``."""
 

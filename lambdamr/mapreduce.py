@@ -17,13 +17,13 @@ from contextlib import (
 from typing import TYPE_CHECKING, Any
 
 from lambdamr.call import MISSING, Call
-from lambdamr.errors import BrokenExecutorError
+from lambdamr.errors import BrokenExecutorError, PartitionError
 from lambdamr.executor import Prepares
 from lambdamr.retry import RetryPolicy, TaskFailed
 
 if TYPE_CHECKING:
     from lambdamr.checkpoint import Checkpoint
-    from lambdamr.events import Observer
+    from lambdamr.events import Observer, Observers
 
 
 def map_reduce(mapper: Any, reducer: Any, data: Any, **options: Any) -> Any:
@@ -106,14 +106,12 @@ async def _run(call: Call) -> Any:
     import hashlib
 
     from lambdamr.driver import Driver, Job
-    from lambdamr.events import Observers
-    from lambdamr.outcome import Outcome
     from lambdamr.travel.functions import encode_chunk, encode_functions, encode_initial
     from lambdamr.wire import decode
 
     chunk, engine, initial = call.chunk, call.engine, call.initial
     if chunk.npartitions == 0:
-        return Outcome(chunk, (initial,)) if call.errors == "return" else initial
+        return _outcome(call, (initial,), []) if call.errors == "return" else initial
     functions = encode_functions(call.mapper, call.reducer, chunk, initial)
     first = None if initial is MISSING else encode_initial(initial)
 
@@ -123,7 +121,7 @@ async def _run(call: Call) -> Any:
             opened = _open_checkpoint(call, os.fsdecode(call.checkpoint))
             kept = await stack.enter_async_context(opened)
         shown = stack.enter_context(_progress(call.progress))
-        tell = Observers([*call.observers, *_logs_and_spans(), *shown])
+        told = [*call.observers, *_logs_and_spans(), *shown]
         stack.enter_context(_a_broken_pool_ends_the_job())
         pool = await stack.enter_async_context(engine.open())
         job = Job(
@@ -140,15 +138,29 @@ async def _run(call: Call) -> Any:
             errors=call.errors,
             max_cost=call.max_cost,
         )
-        driver = Driver(job, pool, tell, kept)
+        driver = Driver(job, pool, _observers(told), kept)
         frame = await driver.run()
         if frame is None and first is not None:
             frame = b"".join(first)
         if call.errors == "return":
             values = () if frame is None else (decode(frame),)
-            return Outcome(chunk, values, tuple(driver.failures))
+            return _outcome(call, values, driver.failures)
         assert frame is not None  # or the driver would have raised
         return decode(frame)
+
+
+def _outcome(call: Call, values: tuple[Any, ...], failures: list[PartitionError]) -> Any:
+    from lambdamr.outcome import Outcome
+
+    return Outcome(call.chunk, values, tuple(failures))
+
+
+def _observers(told: list[Observer]) -> Observers | None:
+    if not told:  # then no event is made: they take time to import
+        return None
+    from lambdamr.events import Observers
+
+    return Observers(told)
 
 
 def _logs_and_spans() -> list[Observer]:
@@ -166,6 +178,9 @@ def _logs_and_spans() -> list[Observer]:
 def _progress(wanted: bool | None) -> AbstractContextManager[list[Observer]]:
     """The progress bar, where somebody looks; none elsewhere."""
     if wanted is False:
+        return nullcontext([])
+    audience = importlib.import_module("lambdamr.observers.audience")
+    if not (wanted or audience.looks()):
         return nullcontext([])
     progress = importlib.import_module("lambdamr.observers.progress")
     bar: AbstractContextManager[list[Observer]] = progress.bar(wanted)

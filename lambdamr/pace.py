@@ -21,7 +21,7 @@ DECREASE = 0.7
 answer, and by one with each round of answers from where it was refused: AIMD that remembers."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False, eq=False)
 class Pace:
     """What was measured so far.
 

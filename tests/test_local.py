@@ -20,6 +20,7 @@ from processes import crew_processes, still_alive
 
 import lambdamr
 from lambdamr import events
+from lambdamr.executors import local_crew
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -112,6 +113,60 @@ def test_the_template_starts_before_the_driver_imports_what_it_needs_itself():
         """
     )
     assert ended.stdout.splitlines() == ["set()", "8"], ended.stderr
+
+
+def test_workers_are_ordered_before_the_template_is_ready_to_fork_them(monkeypatch):
+    ready = []
+
+    def fork(self, original=local_crew.Crew.fork):
+        ready.append(self._ready.is_set())
+        return original(self)
+
+    monkeypatch.setattr(local_crew.Crew, "fork", fork)
+    with lambdamr.LocalExecutor(workers=2) as executor:
+        assert len(job(executor)) == 2
+    assert ready == [False, False]
+
+
+def test_a_job_that_nobody_watches_imports_nothing_to_watch_it_with():
+    ended = script(
+        """
+        import lambdamr, sys
+        print(lambdamr.map_reduce(len, lambda a, b: a + b, range(8)))
+        print({"lambdamr.events", "lambdamr.observers.progress"} & sys.modules.keys())
+        """
+    )
+    assert ended.stdout.splitlines() == ["8", "set()"], ended.stderr
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"TMPDIR": "usable"},
+        {"TMPDIR": "", "TEMP": "usable"},
+        {"TEMP": "missing", "TMP": "usable"},
+        {"TMPDIR": "file"},
+        {"TMPDIR": "missing"},
+    ],
+    ids=str,
+)
+def test_the_temporary_folder_is_that_of_tempfile(tmp_path, environment):
+    (tmp_path / "usable").mkdir()
+    (tmp_path / "file").touch(0o700)
+    unset = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), "")
+    ended = script(
+        """
+        from lambdamr.executors.local_folders import _temporary_folder
+        print(_temporary_folder())
+        import tempfile
+        print(tempfile.gettempdir())
+        """,
+        cwd=tmp_path,
+        **(unset | environment),
+    )
+    ours, theirs = ended.stdout.splitlines()
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("tasks", [1, 3])

@@ -19,22 +19,25 @@ import tqdm
 
 import lambdamr
 from lambdamr import InputError, RetryPolicy, map_reduce
-from lambdamr.observers import progress
+from lambdamr.observers import audience, progress
 from lambdamr.testing import Crash, SimulatedExecutor, Throttle, simulate
 
 PROGRAM = """
     import lambdamr
+    from lambdamr.observers import progress
+    progress.INTERVAL = {interval}
     print(lambdamr.map_reduce(sum, max, range(40), executor="inline"{options}))
 """
 
 
-def shown(options="", terminal=True, **environment):
+def shown(options="", terminal=True, interval=0, **environment):
     """What a program with a job writes to its stderr."""
+    program = textwrap.dedent(PROGRAM).format(options=options, interval=interval)
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 120))
     try:
         done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(PROGRAM).format(options=options)],
+            [sys.executable, "-c", program],
             stdout=subprocess.PIPE,
             stderr=theirs if terminal else subprocess.PIPE,
             env={**os.environ, **environment},
@@ -81,8 +84,7 @@ def progress_wanted(word):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAMBDAMR_PROGRESS", word)
         patch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-        with progress.bar(None) as observers:
-            return bool(observers)
+        return audience.looks()
 
 
 def test_the_environment_switches_it_on():
@@ -128,7 +130,7 @@ class Bar(tqdm.tqdm):
 def test_a_program_that_imported_ipykernel_is_no_notebook(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     importlib.import_module("IPython")
-    assert not progress._in_a_notebook()
+    assert not audience.is_notebook()
 
 
 @pytest.fixture
@@ -138,10 +140,8 @@ def bars(monkeypatch):
     return Bar.made
 
 
-def test_a_quick_job_is_drawn_once(bars):
-    map_reduce(len, max, range(500), executor="inline", npartitions=500, progress=True)
-    (bar,) = bars
-    assert len(bar.postfixes) == 1
+def test_a_job_that_ends_before_the_first_picture_leaves_none():
+    assert shown(", progress=True", interval=60) == ""
 
 
 def test_it_counts_what_is_done_running_and_retried(bars, tmp_path, monkeypatch):
@@ -167,7 +167,8 @@ def test_it_counts_what_is_done_running_and_retried(bars, tmp_path, monkeypatch)
     assert bar.postfixes[-1] == {"running": 0, "retried": 1}
 
 
-def test_it_begins_with_what_a_checkpoint_has(bars, tmp_path):
+def test_it_begins_with_what_a_checkpoint_has(bars, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "INTERVAL", 0)
     for _ in range(2):
         map_reduce(
             sum, max, range(20), executor="inline", progress=True, checkpoint=tmp_path / "kept"
@@ -176,7 +177,9 @@ def test_it_begins_with_what_a_checkpoint_has(bars, tmp_path):
     assert bars[1].postfixes[0] == {"running": 0}
 
 
-def test_it_is_closed_when_the_job_fails(bars):
+def test_it_is_closed_when_the_job_fails(bars, monkeypatch):
+    monkeypatch.setattr(progress, "INTERVAL", 0)
+
     def bad(partition):
         raise ValueError
 

@@ -432,7 +432,7 @@ def test_a_driver_that_counts_an_answer_twice_is_found_out(monkeypatch: Any) -> 
     def twice(self: Driver, attempt: Any, answer: Any) -> None:
         settle(self, attempt, answer)
         if attempt.number == 1:
-            self._event(events.TaskFinished, attempt, partitions=1, stats=answer.stats)
+            self._event("TaskFinished", attempt, partitions=1, stats=answer.stats)
 
     monkeypatch.setattr(Driver, "_settle_answered", twice)
     with pytest.raises(PromiseError, match="the end of a task that does not run"):

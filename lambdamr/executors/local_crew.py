@@ -50,18 +50,20 @@ class Crew:
         self._ready = asyncio.Event()
         self._reports = bytearray()
 
-    async def attach(self) -> None:
-        """Listen to the template, in the running loop, and wait until it is ready.
-
-        Raises:
-            Broken: it cannot start.
-        """
+    def attach(self) -> None:
+        """Listen to the template, in the running loop. Orders need not wait for it."""
         for worker in self._workers.values():
             worker.dead = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._template.control, self._listen)
         if self._ready.is_set():
             self._listen()  # to what was reported while nobody listened
-            return
+
+    async def ready(self) -> None:
+        """Wait until the template has started.
+
+        Raises:
+            Broken: it cannot start.
+        """
         await self._ready.wait()
         if not self.alive:
             raise Broken(self.failed)
@@ -80,7 +82,8 @@ class Crew:
             self.failed = f"the template process cannot be started again: {error}"
             raise Broken(self.failed) from error
         self._begin()
-        await self.attach()
+        self.attach()
+        await self.ready()
 
     def detach(self) -> None:
         """Listen no more."""

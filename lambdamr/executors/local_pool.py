@@ -39,13 +39,14 @@ class LocalPool:
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Wait until the template is ready, and fork the workers."""
-        await self._crew.attach()
+        """Order the workers, and wait until the template is ready to fork them."""
+        self._crew.attach()
         if not self._crew.alive:  # killed while it was idle
             await self._crew.restart()
         with contextlib.suppress(Lost):  # then `run` finds out
             while len(self._crew.idle) < self.capacity:
                 self._crew.idle.append(self._crew.fork())
+        await self._crew.ready()
         if self._memory:
             self._watch = asyncio.create_task(self._watch_memory())
 

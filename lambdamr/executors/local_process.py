@@ -18,7 +18,8 @@ FAREWELL = 5.0
 """Seconds that processes have to end."""
 
 _BOOT = (
-    "import os, sys; sys.path[:] = sys.argv[2].split(os.pathsep); "
+    "import gc, os, sys; gc.disable(); "  # what is imported stays
+    "sys.path[:] = sys.argv[2].split(os.pathsep); "
     "from lambdamr.executors.local_template import main; main(int(sys.argv[1]))"
 )
 

@@ -81,14 +81,12 @@ def main(control_fd: int) -> None:
 
 
 def _prepare(settings: CrewSettings) -> None:
+    importlib.import_module("cloudpickle")  # functions by value need it: once, not in each worker
+    gc.enable()
     for name in settings.preload:
         importlib.import_module(name)
     if settings.warm_up is not None:
         pickle.loads(settings.warm_up)()
-    if (
-        "cloudpickle" not in sys.modules
-    ):  # functions by value need it: once here, not in each worker
-        importlib.import_module("cloudpickle")
     _flush()  # or every worker prints again what was printed here
 
 

@@ -67,6 +67,7 @@ def rows(records: Sequence[Record]) -> list[tuple[str, list[str], str]]:
     return table
 
 
+@functools.cache  # what is missing is looked for again
 def check_installed() -> None:
     """Whether a page can be made here.
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from typing import Any
 
 from lambdamr import events
 from lambdamr.errors import InputError
+from lambdamr.observers import audience
 
 NARROW = 70
 """Columns of a terminal below which words are short, and there is no bar."""
@@ -77,7 +76,10 @@ class Tally:
 
 
 class ProgressBar:
-    """An observer that shows what is done, how fast, the time left and the cost, in one line."""
+    """An observer that shows what is done, how fast, the time left and the cost, in one line.
+
+    A job that ends before the first picture is due leaves none.
+    """
 
     def __init__(self, tqdm: Any) -> None:
         self._tqdm = tqdm
@@ -91,7 +93,7 @@ class ProgressBar:
         now = time.time()  # as tqdm has it
         if isinstance(event, events.JobStarted):
             self._started = self._drawn = now
-        elif self._tally.ended or now - self._drawn >= INTERVAL:
+        elif now - self._drawn >= INTERVAL or (self._tally.ended and self._bar is not None):
             self._drawn = now
             self._draw()
 
@@ -191,16 +193,13 @@ def _clock(seconds: float) -> str:
 
 @contextmanager
 def bar(wanted: bool | None) -> Iterator[list[events.Observer]]:
-    """The display as a list of observers: empty if nobody looks, unless it is ``wanted``.
+    """The display as a list of observers: empty without tqdm, unless it is ``wanted``.
 
     Raises:
         InputError: it is wanted, and tqdm is not installed.
     """
-    if wanted is None and not _somebody_looks():
-        yield []
-        return
     observer: ProgressBar | NotebookBox
-    if _in_a_notebook():
+    if audience.is_notebook():
         from IPython.display import display
 
         observer = NotebookBox(display)
@@ -219,16 +218,3 @@ def bar(wanted: bool | None) -> Iterator[list[events.Observer]]:
         yield [observer]
     finally:
         observer.close()
-
-
-def _in_a_notebook() -> bool:
-    """Whether this is the process of a notebook's kernel."""
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
-
-
-def _somebody_looks() -> bool:
-    asked = os.environ.get("LAMBDAMR_PROGRESS")
-    if asked is not None:
-        return asked.lower() not in ("", "0", "false", "no", "off")
-    return sys.stderr.isatty() or _in_a_notebook()

@@ -55,18 +55,17 @@ class Report:
         self._recorder(event)
         if isinstance(event, events.JobFinished):
             # Where the program is now: it may go elsewhere before they are written.
-            paths = [path.absolute() for path in self.paths]
-            self._written = _writer(os.getpid()).submit(self._write, event.job, paths)
+            self._written = _writer(os.getpid()).submit(self._write, event.job, os.getcwd())
 
     def wait(self) -> None:
         """Return when the reports of all jobs that have ended are written."""
         if self._written is not None:
             self._written.result()
 
-    def _write(self, job: str, paths: Sequence[Path]) -> None:
+    def _write(self, job: str, folder: str) -> None:
         time.sleep(PATIENCE)
         record = self._recorder.take(job)
-        for path in paths:
+        for path in (Path(folder, path) for path in self.paths):
             try:
                 write(record, path.with_name(path.name.replace("{job}", job)))
             except Exception:  # noqa: BLE001  # nobody asks the thread
@@ -77,7 +76,7 @@ class Report:
 
 
 @functools.lru_cache(1)
-def _writer(process: int) -> ThreadPoolExecutor:  # noqa: ARG001  # a fork has no threads
+def _writer(process: int) -> ThreadPoolExecutor:  # a fork has no threads
     """The thread that writes for all: one takes long to start, and the last job's is the last."""
     return ThreadPoolExecutor(1, "lambdamr-report")
 
@@ -144,19 +143,16 @@ def _replace(path: Path, write_to: Callable[[Path], object]) -> None:
 def _checked(path: object) -> Path:
     if not isinstance(path, (str, os.PathLike)):
         raise InputTypeError(f"a report needs the path of a file, not {path!r:.60}")
-    checked = Path(os.fsdecode(path))
-    if checked.suffix.lower() not in _WRITERS:
-        raise InputError(
-            f"a report is an .html, .json, .csv or .parquet file; {os.fsdecode(path)!r} is none"
-        )
-    if not checked.parent.is_dir():
-        raise InputError(
-            f"there is no folder {str(checked.parent)!r} for the report; make it first"
-        )
-    if checked.is_dir():
-        raise InputError(f"{str(checked)!r} is a folder; a report needs the path of a file")
-    if checked.suffix.lower() == ".html":
+    name = os.fsdecode(path)
+    folder, kind = os.path.dirname(name), os.path.splitext(name)[1].lower()
+    if kind not in _WRITERS:
+        raise InputError(f"a report is an .html, .json, .csv or .parquet file; {name!r} is none")
+    if not os.path.isdir(folder or os.curdir):
+        raise InputError(f"there is no folder {folder!r} for the report; make it first")
+    if os.path.isdir(name):
+        raise InputError(f"{name!r} is a folder; a report needs the path of a file")
+    if kind == ".html":
         page.check_installed()
-    elif checked.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+    elif kind == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise InputError("a .parquet report needs pyarrow: pip install 'lambdamr[parquet]'")
-    return checked
+    return Path(name)

@@ -12,7 +12,7 @@ from recorded import job, large, task
 
 import lambdamr
 from lambdamr import InputError, Report, map_reduce
-from lambdamr.observers import report
+from lambdamr.observers import page, report
 from lambdamr.observers.record import Record
 
 
@@ -153,6 +153,7 @@ def test_what_is_no_path_is_refused():
 
 @pytest.mark.parametrize("name", ["jinja2", "bokeh"])
 def test_without_its_packages_a_page_says_what_to_install(tmp_path, monkeypatch, name):
+    page.check_installed.cache_clear()
     monkeypatch.setattr("importlib.util.find_spec", lambda wanted: None if wanted == name else 1)
     with pytest.raises(InputError, match=rf"needs {name}: pip install 'lambdamr\[report\]'"):
         Report(tmp_path / "job.html")
