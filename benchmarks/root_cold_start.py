@@ -61,7 +61,7 @@ def child(path: str, way: str, started: float) -> dict[str, float]:
     )
     plan = worker.Plan(source.Files(False, (("Events", path),)), operations, resources.Setup())
     actions = [operation for operation in operations if operation.kind]
-    mapper = worker.GraphMapper(codec.dumps(plan), codec.dumps(actions), "digest")
+    mapper = worker.GraphMapper(codec.dumps(plan), [], codec.dumps(actions), "digest")
     partial = mapper(source.Range(0, 0, 1))
     lap("first graph")
     began = time.time()

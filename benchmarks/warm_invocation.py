@@ -93,7 +93,7 @@ def dimuon(path: str) -> tuple[Mapper, Any]:
     )
     plan = worker.Plan(source.Files(False, (("Events", path),)), operations, resources.Setup())
     actions = [operation for operation in operations if operation.kind]
-    mapper = worker.GraphMapper(codec.dumps(plan), codec.dumps(actions), "digest")
+    mapper = worker.GraphMapper(codec.dumps(plan), [], codec.dumps(actions), "digest")
     return mapper, source.Range(0, 0, 1)
 
 

@@ -133,25 +133,35 @@ def decode(frame: Buffer) -> Any:
         IntegrityError: these bytes are no whole frame.
     """
     view = memoryview(frame).cast("B")
+    body, *buffers = spans(view)
+    if buffers and view.readonly:  # reducers may change arrays in place
+        view = memoryview(bytearray(view))
+    return pickle.loads(view[slice(*body)], buffers=[view[a:b] for a, b in buffers])
+
+
+def spans(frame: Buffer) -> list[tuple[int, int]]:
+    """Where the pickle of a frame begins and ends, and where each of its buffers does.
+
+    Raises:
+        IntegrityError: these bytes are no whole frame.
+    """
+    view = memoryview(frame)
     try:
         magic, count, length = _HEAD.unpack_from(view)
         lengths = struct.unpack_from(f"<{count}Q", view, _HEAD.size) if magic == _MAGIC else ()
     except struct.error:
         raise IntegrityError("a value arrived torn: it ends within its header") from None
     at = _HEAD.size + 8 * count
-    spans = [(at, at + length)]
+    found = [(at, at + length)]
     for nbytes in lengths:
-        at = spans[-1][1] + -spans[-1][1] % _ALIGN
-        spans.append((at, at + nbytes))
-    if magic != _MAGIC or len(view) != spans[-1][1]:
+        at = found[-1][1] + -found[-1][1] % _ALIGN
+        found.append((at, at + nbytes))
+    if magic != _MAGIC or len(view) != found[-1][1]:
         raise IntegrityError(
             f"a value arrived torn or foreign: {len(view)} bytes with header {magic!r}; "
             f"if driver and workers differ in their lambdamr, make them the same"
         )
-    if count and view.readonly:  # reducers may change arrays in place
-        view = memoryview(bytearray(view))
-    start, end = spans[0]
-    return pickle.loads(view[start:end], buffers=[view[a:b] for a, b in spans[1:]])
+    return found
 
 
 def frame_size(frame: Sequence[Buffer]) -> int:

@@ -123,10 +123,10 @@ class Worker:
     def _load(self, task: Task, evaluation: _Evaluation) -> Functions:
         known = self._functions.get(task.functions_id)
         if known is None or _install(known[0]) != known[1]:
-            sources, pickled = evaluation.read(task.functions)
+            sources, pickled, buffers = evaluation.read(task.functions)
             sources = sources if self._imports else {}
             generation = _install(sources)
-            functions = pickle.loads(pickled)
+            functions = pickle.loads(pickled, buffers=buffers)
             known = self._functions[task.functions_id] = (sources, generation, functions)
             if len(self._functions) > _REMEMBERED:
                 self._functions.popitem(last=False)

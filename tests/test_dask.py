@@ -93,7 +93,7 @@ async def job(executor, mapper, reducer, npartitions):
     """A pool, and a function that makes tasks of one job for it."""
     chunk = as_chunk(range(npartitions), npartitions)
     async with executor.open() as pool:
-        functions = await pool.put([encode_functions(mapper, reducer)])
+        functions = await pool.put(encode_functions(mapper, reducer))
 
         async def run(number, lo, hi, *, items=(), budget=None):
             ref = None if items else await pool.put(encode_chunk(chunk.part(lo, hi)))

@@ -14,6 +14,7 @@ import types
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 
@@ -194,14 +195,14 @@ def test_several_threads_at_once(local):
 
 def load(frame):
     """The modules of a frame, and its functions."""
-    sources, pickled = decode(frame)
-    return sources, pickle.loads(pickled)  # noqa: TID251  # made here
+    sources, pickled, buffers = decode(b"".join(frame))
+    return sources, pickle.loads(pickled, buffers=buffers)  # noqa: TID251  # made here
 
 
 def sent(mapper, *examples):
     """The names of the modules that travel with a mapper."""
     chunk = as_chunk(list(examples), 1) if examples else None
-    return set(decode(encode_functions(mapper, operator.add, chunk))[0])
+    return load(encode_functions(mapper, operator.add, chunk))[0].keys()
 
 
 def function(text, **space):
@@ -271,7 +272,7 @@ def test_the_classes_of_the_data_go_along(project):
     assert sent(f) == set()
     assert sent(f, near.Settings()) == {"near"}
     assert sent(f, *range(10), near.Settings()) == {"near"}
-    assert set(decode(encode_functions(f, f, initial=[near.Settings()]))[0]) == {"near"}
+    assert load(encode_functions(f, f, initial=[near.Settings()]))[0].keys() == {"near"}
     assert sent(f, threading.Lock()) == set()  # that it cannot be sent is said elsewhere
 
 
@@ -324,15 +325,27 @@ def test_the_same_functions_make_the_same_frame(project):
     assert encode_functions(f, operator.add) == encode_functions(f, operator.add)
 
 
+def test_arrays_are_parts_that_stay_the_same_when_the_code_changes():
+    table = np.arange(1000.0)
+    frame, other = (
+        encode_functions(function(f"def f(p): return {n} * table[p]", table=table), operator.add)
+        for n in (2, 3)
+    )
+    assert frame[-1] == other[-1] == table.tobytes()
+    table[:] = 0  # the job has what there was
+    _, (mapper, _) = load(frame)
+    assert mapper(7) == 14.0
+
+
 FAR_AWAY = """
     import pickle, sys
     from lambdamr.travel import modules
     from lambdamr.wire import decode
 
     with open(sys.argv[1], "rb") as file:
-        sources, pickled = decode(file.read())
+        sources, pickled, buffers = decode(file.read())
     modules.install(sources)
-    mapper, reducer = pickle.loads(pickled)
+    mapper, reducer = pickle.loads(pickled, buffers=buffers)
     print(reducer(mapper([1, 2]), mapper([3])))
 """
 
@@ -353,7 +366,7 @@ def test_functions_run_where_their_project_is_not(project, tmp_path_factory):
         "    import space.inner.deep as deep\n"
         "    return deep.plus(sum(p), Shape.unit)"
     )
-    (elsewhere / "frame").write_bytes(encode_functions(f, operator.add))
+    (elsewhere / "frame").write_bytes(b"".join(encode_functions(f, operator.add)))
     (elsewhere / "program.py").write_text(textwrap.dedent(FAR_AWAY))
     assert run("program.py", "frame", cwd=elsewhere) == "206\n"
 

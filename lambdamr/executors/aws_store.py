@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import itertools
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -13,9 +14,10 @@ from lambdamr.executors.aws_session import translated
 from lambdamr.retry import Broken, TaskFailed
 from lambdamr.runtimes.s3 import FUNCTIONS
 from lambdamr.runtimes.seal import digest, seal, unseal
-from lambdamr.wire import Buffer, Item, Ref, frame_size
+from lambdamr.wire import Buffer, Item, Ref, encode, frame_size, spans
 
 _FRESH = datetime.timedelta(hours=12)  # younger functions will not expire while a job runs
+_PART = 64 << 10  # bytes of a part of functions that is an object of its own
 _BATCH = 1000  # keys that S3 deletes in one request
 
 
@@ -64,10 +66,10 @@ class JobStore:
 
     async def upload_functions(self, ref: Ref) -> Ref:
         """See to it that workers can read these; once for a content, whichever job brought it."""
-        frame: list[Buffer] = [self.local(ref) or b""]
         name = ref.key or "inline"
         if name not in self._uploads:
-            self._uploads[name] = asyncio.create_task(self._put_functions(frame))
+            functions = self._put_functions(self.local(ref) or b"")
+            self._uploads[name] = asyncio.create_task(functions)
         return Ref(ref.size, key=await self._finished(name, self._uploads[name]))
 
     async def _finished(self, name: str, upload: asyncio.Task[str]) -> str:
@@ -79,7 +81,19 @@ class JobStore:
                 del self._uploads[name]
             raise
 
-    async def _put_functions(self, frame: list[Buffer]) -> str:
+    async def _put_functions(self, frame: bytes) -> str:
+        """A list of the parts: large arrays by keys, as other functions may have them, too."""
+        _, *buffers = spans(frame)
+        edges = [0, *itertools.chain.from_iterable(buffers), len(frame)]
+        parts = [frame[start:end] for start, end in itertools.pairwise(edges)]
+        listed = [parts[0], *await asyncio.gather(*map(self._listed, parts[1:]))]
+        return await self._put_content(encode(listed))
+
+    async def _listed(self, part: bytes) -> bytes | str:
+        return part if len(part) < _PART else await self._put_content([part])
+
+    async def _put_content(self, frame: list[Buffer]) -> str:
+        """What is named by its content; the key."""
         key = FUNCTIONS + digest(frame)
         self.gets += 1
         with contextlib.suppress(TaskFailed), translated(f"looking for {self._at(key)}"):

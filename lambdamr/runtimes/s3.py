@@ -7,12 +7,13 @@ tenths of a second, which most jobs need not pay.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from lambdamr.errors import IntegrityError
 from lambdamr.runtimes.envelope import INLINE
 from lambdamr.runtimes.seal import digest, seal, unseal
-from lambdamr.wire import Buffer, Task, frame_size
+from lambdamr.wire import Buffer, Task, decode, frame_size
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -21,12 +22,14 @@ JOBS = "jobs/"
 """Each job has a folder below it, named by its id."""
 
 FUNCTIONS = "functions/"
-"""Objects under it are named by the digest of their content, and live longer than a job."""
+"""Objects under it are named by the digest of their content, and live longer than a job: the parts
+of functions that are large, and lists of all parts, as bytes or by the keys of such objects."""
 
 _ATTEMPTS = (
     3  # of a request, the first included: what a worker could not store, it computed in vain
 )
 _PIECE = 1 << 20
+_KEPT = 64 << 20  # bytes of parts that wait for other functions that have them, too
 
 
 class Store:
@@ -42,6 +45,7 @@ class Store:
 
     def __init__(self) -> None:
         self._client: BaseClient | None = None
+        self._parts: OrderedDict[str, Buffer] = OrderedDict()
         self.bind("", "", b"")
 
     def bind(self, bucket: str, prefix: str, key: bytes) -> None:
@@ -53,12 +57,11 @@ class Store:
     def read(self, key: str) -> Buffer:
         """The frame under a key: authenticated, and writable."""
         try:
-            sealed = self._get(key)
-            if not key.startswith(FUNCTIONS):
-                return unseal(self._key, key, sealed)
-            if digest([sealed]) != key.removeprefix(FUNCTIONS):
-                raise IntegrityError(f"{key} is not what its name says; delete it, and try again")
-            return sealed
+            if key.startswith(FUNCTIONS):
+                parts = decode(self._content(key))
+                parts = [self._part(part) if isinstance(part, str) else part for part in parts]
+                return bytearray().join(parts)
+            return unseal(self._key, key, self._get(key))
         except Exception as error:
             self.failed = self.failed or error
             raise
@@ -77,6 +80,23 @@ class Store:
         except Exception as error:
             self.failed = self.failed or error
             raise
+
+    def _part(self, key: str) -> Buffer:
+        """A part of functions; the last ones are here still."""
+        if key not in self._parts:
+            self._parts[key] = self._content(key)
+        self._parts.move_to_end(key)
+        part = self._parts[key]
+        while sum(map(len, self._parts.values())) > _KEPT:
+            self._parts.popitem(last=False)
+        return part
+
+    def _content(self, key: str) -> bytearray:
+        """What is named by its content."""
+        content = self._get(key)
+        if digest([content]) != key.removeprefix(FUNCTIONS):
+            raise IntegrityError(f"{key} is not what its name says; delete it, and try again")
+        return content
 
     def _get(self, key: str) -> bytearray:
         self.gets += 1

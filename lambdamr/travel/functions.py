@@ -12,6 +12,7 @@ import contextlib
 import functools
 import importlib.machinery
 import os
+import pickle
 import sys
 import sysconfig
 import tokenize
@@ -30,8 +31,10 @@ _PLAIN = (range, bytes, bytearray)
 
 def encode_functions(
     mapper: object, reducer: object, chunk: Chunk | None = None, initial: object = None
-) -> bytes:
+) -> list[Buffer]:
     """The frame of the functions of a job, with the local modules they need.
+
+    Arrays that they refer to are parts of their own, which stay the same when the code changes.
 
     Args:
         mapper, reducer: the functions.
@@ -42,13 +45,15 @@ def encode_functions(
         UnpicklableError: names what in the mapper or the reducer cannot be sent.
     """
     with picklable([("the mapper", mapper), ("the reducer", reducer)]):
-        pickled = pickler.dumps((mapper, reducer))
+        buffers: list[pickle.PickleBuffer] = []
+        pickled = pickler.dumps((mapper, reducer), buffer_callback=buffers.append)
     examples = [initial]
     if chunk is not None:
         elements = chunk.data if isinstance(chunk.data, (list, tuple)) else ()
         examples += [chunk.part(0, 1), *set(map(type, elements))]
     sources = local_sources(pickler.needed_by(mapper, reducer, *examples))
-    return b"".join(encode((sources, pickled)))
+    # Copies: the caller may change the arrays while the job runs.
+    return [bytes(part) for part in encode((sources, pickled, buffers))]
 
 
 def encode_chunk(chunk: Chunk) -> list[Buffer]:

@@ -11,8 +11,10 @@ import stack
 from gateway import Cut
 
 import lambdamr
-from lambdamr import events
+from lambdamr import events, wire
 from lambdamr.executors import aws_prices
+from lambdamr.runtimes import s3 as worker_store
+from lambdamr.runtimes.seal import digest
 
 MIB = 1 << 20
 
@@ -67,6 +69,53 @@ def test_functions_are_uploaded_once_for_a_content(cloud):
     assert job() == job() == 4950
     assert cloud.gateway.calls["s3 PUT"] == 1
     assert len(stack.keys(cloud.url, cloud.bucket, "functions/")) >= 1
+
+
+def test_an_array_of_functions_is_uploaded_and_fetched_once_though_their_code_changes(cloud):
+    table = np.random.default_rng(1).random(100_000)
+    sent, fetched = [], []
+
+    def note(when, service, request, body):
+        if when == "before" and service == "s3" and "/functions/" in request.path:
+            if request.method == "PUT":
+                sent.append(len(body))
+            elif request.method == "GET":
+                fetched.append(request.path)
+
+    cloud.gateway.faults.append(note)
+    for factor in (1, 2):
+        got = lambdamr.map_reduce(
+            lambda part, factor=factor: factor * float(table[part[0]]),
+            operator.add,
+            range(4),
+            executor=of(cloud, concurrency=1),
+            retry=lambdamr.RetryPolicy(straggler_factor=None),
+        )
+        assert got == pytest.approx(factor * table[:4].sum())
+    assert [size > table.nbytes // 2 for size in sorted(sent)] == [False, False, True]
+    assert len(fetched) == len(set(fetched)) == 3
+
+
+def test_a_worker_keeps_parts_of_functions_up_to_a_limit(monkeypatch):
+    contents, fetched = {}, []
+
+    def key_of(content):
+        contents[key := worker_store.FUNCTIONS + digest([content])] = content
+        return key
+
+    def get(self, key):
+        fetched.append(key)
+        return bytearray(contents[key])
+
+    monkeypatch.setattr(worker_store.Store, "_get", get)
+    monkeypatch.setattr(worker_store, "_KEPT", 250)
+    store = worker_store.Store()
+    a, b, c = (key_of(letter * 100) for letter in (b"a", b"b", b"c"))
+    for parts, missing in (([a, b], [a, b]), ([b, b"-", a], []), ([c], [c]), ([a, b], [b])):
+        whole = key_of(b"".join(wire.encode(parts)))
+        fetched.clear()
+        assert store.read(whole) == b"".join(contents.get(part, part) for part in parts)
+        assert fetched == [whole, *missing]
 
 
 def test_values_that_compress_are_compressed(cloud):

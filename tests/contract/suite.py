@@ -1041,7 +1041,7 @@ class PoolJob:
 async def opened(executor, mapper, reducer, npartitions):
     """A job over ``range(npartitions)``."""
     async with executor.open() as pool:
-        functions = await pool.put([encode_functions(mapper, reducer)])
+        functions = await pool.put(encode_functions(mapper, reducer))
         yield PoolJob(pool, as_chunk(range(npartitions), npartitions), functions)
 
 

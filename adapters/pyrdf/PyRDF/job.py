@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -101,13 +102,16 @@ def _mapper(
     """The mapper, and the actions in the order of its values."""
     order = [operation for operation in operations if operation.kind]
     try:
-        plan = codec.dumps(Plan(source, operations, REGISTRY.setup()))
+        files: list[pickle.PickleBuffer] = []
+        plan = codec.dumps(Plan(source, operations, REGISTRY.setup()), files)
         actions = codec.dumps([dataclasses.replace(o, arguments=(), keywords=None) for o in order])
     except Exception as error:  # pickling meets anything
         for operation in operations:
             _check_sent(operation)
         raise InputError(f"the graph cannot be sent to workers: {error}") from error
     digest = hashlib.blake2b(plan, digest_size=16)
+    for file in files:
+        digest.update(file)
     if isinstance(source, Files):
         for _, path in source.datasets:
             if remote.on_s3(path):
@@ -118,7 +122,7 @@ def _mapper(
                 digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
             except OSError:
                 digest.update(b"?")
-    return GraphMapper(plan, actions, digest.hexdigest()), order
+    return GraphMapper(plan, files, actions, digest.hexdigest()), order
 
 
 def _check_sent(operation: Operation) -> None:

@@ -1,7 +1,7 @@
 """What user code needs beside the graph: C++ code, headers, libraries, files, a function.
 
-Files travel with the functions of the job, once, under the hash of what is in them, and are found
-again by workers that have them already.
+Files travel beside the graph, each as a part of its own of the job's functions: what one graph has
+brought to S3 or to a worker, the next one need not. In a worker they lie under their hash.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import pickle
 import re
 import shutil
 import tempfile
@@ -40,6 +41,13 @@ class Resource:
     name: str
     data: bytes
     include: bool = True
+
+    def __reduce__(self) -> Any:  # so that the data can travel, and be kept, on its own
+        return _resource, (self.role, self.name, pickle.PickleBuffer(self.data), self.include)
+
+
+def _resource(role: Role, name: str, data: Any, include: bool) -> Resource:
+    return Resource(role, name, bytes(data), include)
 
 
 @dataclass(frozen=True)

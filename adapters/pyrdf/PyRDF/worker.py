@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import re
 import secrets
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,12 +50,16 @@ class GraphMapper:
 
     Args:
         plan: pickled (`PyRDF.codec`).
+        buffers: of the plan: what is in the files of the user, and large arrays.
         actions: pickled, the operations that have results.
         digest: of the plan and of the state of its files.
     """
 
-    def __init__(self, plan: bytes, actions: bytes, digest: str) -> None:
+    def __init__(
+        self, plan: bytes, buffers: list[pickle.PickleBuffer], actions: bytes, digest: str
+    ) -> None:
         self._plan = plan
+        self._buffers = buffers
         self._actions = actions
         self._digest = digest
         self._home = _PROCESS  # of the user
@@ -67,7 +73,7 @@ class GraphMapper:
         if isolation.threads() != 1:
             with _one_at_a_time:
                 return self._here(part)
-        compiled = _compiled(self._digest, self._plan, part, own=self._home == _PROCESS)
+        compiled = _compiled(self._digest, self._load, part, own=self._home == _PROCESS)
         compiled.plan.setup.enter()
         source = compiled.plan.source
         piece = None
@@ -92,11 +98,15 @@ class GraphMapper:
         assert isinstance(answered, Partial)
         return answered
 
+    def _load(self) -> Plan:
+        plan: Plan = codec.loads(self._plan, self._buffers)
+        return plan
+
     def _here(self, part: Range) -> Partial:
         import ROOT
 
         ROOT.EnableThreadSafety()
-        plan: Plan = codec.loads(self._plan)
+        plan = self._load()
         with _named(part, None, plan.source):
             plan.setup.apply()
         with _in_order():
@@ -141,7 +151,7 @@ _spoiled: list[CompilationError] = []
 _one_at_a_time = threading.Lock()
 
 
-def _compiled(digest: str, pickled: bytes, part: Range, own: bool) -> _Compiled:
+def _compiled(digest: str, load: Callable[[], Plan], part: Range, own: bool) -> _Compiled:
     """The graph of a plan, compiled; ``own``: in the process of the user."""
     known = _known.get(digest)
     if known and (known.booked or not _spoiled):
@@ -152,7 +162,7 @@ def _compiled(digest: str, pickled: bytes, part: Range, own: bool) -> _Compiled:
     if _spoiled:
         os._exit(1)  # a fresh process tries again
     forget_files()
-    plan: Plan = codec.loads(pickled)
+    plan = load()
     remote = isinstance(plan.source, Files) and plan.source.remote
     with _named(part, None, plan.source):
         compiled = _Compiled(plan, _booker(plan), None, remote)

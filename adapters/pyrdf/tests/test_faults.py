@@ -241,7 +241,7 @@ def test_a_spoiled_process_ends_unless_it_is_the_users(monkeypatch):
     monkeypatch.setattr(worker.isolation, "threads", lambda: 1)
     monkeypatch.setattr(worker, "_spoiled", [CompilationError([])])
     monkeypatch.setattr(worker.os, "_exit", end)
-    mapper = worker.GraphMapper(b"", b"", "of a new graph")
+    mapper = worker.GraphMapper(b"", [], b"", "of a new graph")
     with pytest.raises(PyRDF.RangeError, match="restart it"):
         mapper(Range(0, 0, 1))
     mapper._home = "another process"

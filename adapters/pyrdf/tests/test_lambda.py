@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import analysis  # from the examples
+import botocore.session
 import nbformat
 import PyRDF
 import pytest
@@ -84,6 +86,27 @@ def test_headers_libraries_and_files_that_a_lambda_has_never_seen(aws, registry,
         df = df.Define("read", code)
         df = df.Define("others", f"{times} * (upper_remote() + offset_of_lambda + read)")
         assert df.Sum("others").GetValue() == times * 560
+
+
+def test_a_file_is_uploaded_once_for_all_graphs(cloud, aws, registry, tmp_path):
+    s3 = botocore.session.get_session().create_client("s3", endpoint_url=cloud)
+
+    def objects():
+        listed = s3.list_objects_v2(Bucket=BUCKET, Prefix="functions/").get("Contents", ())
+        return {one["Key"]: one["Size"] for one in listed}
+
+    Path("table.bin").write_bytes(os.urandom(200_000))
+    PyRDF.send_generic_files("table.bin")
+    code = 'std::ifstream file("table.bin", std::ios::ate); return (int)file.tellg();'
+    new = []
+    for times in 1, 2:
+        before = objects()
+        df = PyRDF.RDataFrame(10).Define("size", code).Define("x", f"{times} * size")
+        assert df.Sum("x").GetValue() == times * 10 * 200_000
+        new.append([size for key, size in objects().items() if key not in before])
+    (listed, table), (listed_anew,) = map(sorted, new)
+    assert table == 200_000
+    assert max(listed, listed_anew) < 20_000
 
 
 def test_environments_that_are_started_before_the_graph_is_booked(cloud, monkeypatch):
