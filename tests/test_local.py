@@ -539,6 +539,32 @@ def test_too_few_descriptors_are_a_clear_error():
     assert value == "8"
 
 
+@pytest.mark.parametrize(("hard", "all_work"), [(80, False), (1024, True)])
+def test_more_workers_than_descriptors(hard, all_work):
+    text = """
+    import lambdamr, os, resource, time
+    from lambdamr import events
+    hard = int(os.environ["HARD"])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (80, hard))
+    told = []
+
+    def mapper(partition):
+        time.sleep(0.2)
+        return 1
+
+    with lambdamr.LocalExecutor(workers=100) as executor:
+        print(lambdamr.map_reduce(
+            mapper, lambda a, b: a + b, range(200), npartitions=200, executor=executor,
+            observers=[told.append],
+        ))
+    of = lambda kind: [event for event in told if isinstance(event, kind)]
+    workers = len({event.stats.worker for event in of(events.TaskFinished)})
+    print(len(of(events.TaskFailed)), bool(of(events.Throttled)), workers == 100, workers > 20)
+    """
+    ended = script(text, HARD=str(hard))
+    assert ended.stdout == f"200\n0 {not all_work} {all_work} True\n", ended.stderr
+
+
 def test_workers_give_back_the_memory_of_a_job_when_it_ends(executor):
     import numpy
 

@@ -9,6 +9,7 @@ import pty
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -26,6 +27,7 @@ from processes import STRUGGLE, crew_processes, still_alive
 
 import lambdamr
 from lambdamr import events
+from lambdamr.executors.local_process import TemplateProcess
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -75,6 +77,55 @@ def first_time(path):
         return True
 
     return first
+
+
+# -- many workers ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """The socket to the template takes a few orders at a time."""
+
+    def spawn(self, original=TemplateProcess._spawn):
+        original(self)
+        self.control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+
+    monkeypatch.setattr(TemplateProcess, "_spawn", spawn)
+
+
+@pytest.mark.parametrize("preload", [(), ("decimal",)])
+def test_more_workers_than_orders_fit_in_the_socket(narrow, preload):
+    told = []
+
+    def mapper(partition):
+        time.sleep(0.2)
+        return 1
+
+    with lambdamr.LocalExecutor(workers=40, preload=preload) as executor:
+        got = lambdamr.map_reduce(
+            mapper, add, range(80), npartitions=80, executor=executor, observers=[told.append]
+        )
+    assert got == 80
+    assert not [event for event in told if isinstance(event, events.TaskFailed)]
+    finished = [event for event in told if isinstance(event, events.TaskFinished)]
+    assert len({event.stats.worker for event in finished}) == 40
+
+
+def test_more_busy_workers_than_orders_fit_in_the_socket_are_killed(narrow, tmp_path):
+    def mapper(partition):
+        (tmp_path / str(os.getpid())).touch()
+        while len(list(tmp_path.iterdir())) < 40:
+            time.sleep(0.01)
+        if partition[0] == 0:
+            raise ValueError("no more")
+        time.sleep(60)
+
+    with lambdamr.LocalExecutor(workers=40) as executor:
+        with pytest.raises(lambdamr.MapperError):
+            lambdamr.map_reduce(mapper, add, range(40), npartitions=40, executor=executor)
+        (crew,) = executor._idle  # the template did answer
+        assert lambdamr.map_reduce(len, add, range(8), executor=executor) == 8
+        assert executor._idle == [crew]
 
 
 # -- workers that die --------------------------------------------------------------------------

@@ -18,9 +18,10 @@ from lambdamr.executors import aws_prices
 from lambdamr.executors.aws_checkpoint import S3Checkpoint, open_checkpoint
 from lambdamr.executors.aws_completions import Completions
 from lambdamr.executors.aws_pool import MOST, LambdaPool
-from lambdamr.executors.aws_session import STACK, Account, Session, Stack, allow_connections
+from lambdamr.executors.aws_session import STACK, Account, Session, Stack
 from lambdamr.executors.aws_store import JobStore
 from lambdamr.executors.aws_warm import STAY, Preparation, Warm, WarmUp, Woken
+from lambdamr.executors.descriptors import allow_connections
 from lambdamr.runtimes import envelope
 from lambdamr.runtimes.s3 import JOBS
 from lambdamr.runtimes.seal import new_key

@@ -33,8 +33,6 @@ _CONNECTIONS = 100_000  # no limit: the core has one, and what was abandoned kee
 
 _KEEP_ALIVE = 45  # seconds; NAT gateways drop what was silent for 350 (VPC guide), homes sooner
 
-_DESCRIPTORS = 256  # of a process, for other things than connections
-
 _loaders: dict[str | None, Any] = {}  # they remember the models of services, which load slowly
 
 
@@ -177,25 +175,6 @@ def failed(verdict: failures.Verdict) -> retry.TaskFailed:
     """The exception for a verdict."""
     kind: type[retry.TaskFailed] = getattr(retry, verdict.kind)
     return kind(verdict.message)
-
-
-def allow_connections(number: int) -> None:
-    """Let this process have so many at once, as far as it may say so itself.
-
-    The soft limit of open files is 1,024 or 256 on most systems. It stays raised: another job may
-    need it when this one ends.
-    """
-    try:
-        import resource
-    except ImportError:  # Windows, which has no such limit
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = number + _DESCRIPTORS
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # macOS has one more limit
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _new_session(profile: str | None) -> AioSession:

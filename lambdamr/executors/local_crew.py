@@ -12,12 +12,13 @@ import pickle
 import signal
 import socket
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from lambdamr.executors.local_messages import LENGTH
 from lambdamr.executors.local_process import FAREWELL, TemplateProcess
-from lambdamr.retry import Broken, Lost, TaskFailed
+from lambdamr.retry import Broken, Lost, TaskFailed, Throttled
 
 
 @dataclass(slots=True, eq=False)
@@ -26,11 +27,15 @@ class WorkerProcess:
 
     number: int
     connection: socket.socket
+    other_end: socket.socket  # closed once the template has it
     pid: int | None = None
     tasks: int = 0
     killed_for: TaskFailed | None = None
     epitaph: str = ""  # once it is dead
     dead: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+_Order: TypeAlias = tuple[Callable[[WorkerProcess], None], WorkerProcess]
 
 
 class Crew:
@@ -43,6 +48,7 @@ class Crew:
         self._template = template
         self._workers: dict[int, WorkerProcess] = {}
         self._numbers = 0
+        self._orders: deque[_Order] = deque()  # that the socket had no room for
         self._begin()
 
     def _begin(self) -> None:
@@ -57,6 +63,8 @@ class Crew:
         asyncio.get_running_loop().add_reader(self._template.control, self._listen)
         if self._ready.is_set():
             self._listen()  # to what was reported while nobody listened
+        if self.alive and self._orders:
+            asyncio.get_running_loop().add_writer(self._template.control, self._give_orders)
 
     async def ready(self) -> None:
         """Wait until the template has started.
@@ -89,6 +97,7 @@ class Crew:
         """Listen no more."""
         if self.alive:
             asyncio.get_running_loop().remove_reader(self._template.control)
+            asyncio.get_running_loop().remove_writer(self._template.control)
 
     @property
     def alive(self) -> bool:
@@ -104,28 +113,57 @@ class Crew:
         """A new worker: tasks can be sent to it at once.
 
         Raises:
+            Throttled: this process may open no more files.
             Lost: the template is dead.
         """
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            raise Lost(f"no worker can be connected: {error}") from error
+            raise Throttled(f"no more workers can be connected: {error}") from error
         ours.setblocking(False)
         self._numbers += 1
-        worker = WorkerProcess(self._numbers, ours)
+        worker = WorkerProcess(self._numbers, ours, theirs)
         self._workers[worker.number] = worker
         try:
-            self._template.fork(worker.number, theirs)
+            self._order(self._start, worker)
         except OSError as error:
-            del self._workers[worker.number]
+            self._forget(worker, "")
             ours.close()
             raise Lost(f"the template process is gone: {error}") from error
-        finally:
-            theirs.close()
         return worker
 
     def kill(self, worker: WorkerProcess) -> None:
         """Kill a worker, and what it started."""
+        self._order(self._stop, worker)
+
+    def _order(self, order: Callable[[WorkerProcess], None], worker: WorkerProcess) -> None:
+        """Give an order, now or when the template has read those before it."""
+        if not self._orders:
+            try:
+                order(worker)
+                return
+            except BlockingIOError:
+                asyncio.get_running_loop().add_writer(self._template.control, self._give_orders)
+        self._orders.append((order, worker))
+
+    def _give_orders(self) -> None:
+        while self._orders:
+            order, worker = self._orders[0]
+            try:
+                order(worker)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if worker.number in self._workers:
+                    self._forget(worker, f"the worker could not be ordered: {error}")
+            self._orders.popleft()
+        asyncio.get_running_loop().remove_writer(self._template.control)
+
+    def _start(self, worker: WorkerProcess) -> None:
+        self._template.fork(worker.number, worker.other_end)
+        worker.other_end.close()
+
+    def _stop(self, worker: WorkerProcess) -> None:
         self._template.kill(worker.number)
 
     async def bury(self) -> None:
@@ -175,6 +213,7 @@ class Crew:
 
     def _forget(self, worker: WorkerProcess, epitaph: str) -> None:
         del self._workers[worker.number]
+        worker.other_end.close()
         worker.epitaph = epitaph
         if worker in self.idle:
             self.idle.remove(worker)
@@ -185,7 +224,8 @@ class Crew:
         worker.dead.set()
 
     def _fail(self, why: str) -> None:
-        asyncio.get_running_loop().remove_reader(self._template.control)
+        self._orders.clear()
+        self.detach()
         self.failed = self.failed or why
         self._ready.set()
         for worker in list(self._workers.values()):
@@ -200,8 +240,10 @@ class Crew:
         self._template.close(listens=self.fit)
 
     def _hang_up(self) -> None:
+        self._orders.clear()
         for worker in self._workers.values():
             worker.connection.close()
+            worker.other_end.close()
 
 
 def _ending(status: int | None) -> str:

@@ -9,9 +9,10 @@ import pickle
 import socket
 from collections.abc import Iterable
 
+from lambdamr.executors.descriptors import allow_connections
 from lambdamr.executors.local_crew import Crew, WorkerProcess
 from lambdamr.executors.local_messages import LENGTH, framed
-from lambdamr.retry import Broken, Lost, OutOfMemory
+from lambdamr.retry import Broken, Lost, OutOfMemory, Throttled
 from lambdamr.wire import Answer, Buffer, Ref, Task, frame_size
 
 _MEMORY_CHECK = 0.02  # seconds
@@ -43,9 +44,15 @@ class LocalPool:
         self._crew.attach()
         if not self._crew.alive:  # killed while it was idle
             await self._crew.restart()
-        with contextlib.suppress(Lost):  # then `run` finds out
+        allow_connections(2 * self.capacity)  # both ends, until the template has one
+        try:
             while len(self._crew.idle) < self.capacity:
                 self._crew.idle.append(self._crew.fork())
+        except Throttled as error:
+            if not self._crew.idle:
+                raise Broken(f"{error}. Raise the limit of open files (ulimit -n)") from error
+        except Lost:
+            pass  # `run` finds out
         await self._crew.ready()
         if self._memory:
             self._watch = asyncio.create_task(self._watch_memory())

@@ -96,14 +96,23 @@ class TemplateProcess:
         """Order a worker that serves a connection.
 
         Raises:
-            OSError: the template is dead.
+            BlockingIOError: the template has orders enough for now.
+            OSError: it is dead.
         """
         socket.send_fds(self.control, [ORDER.pack(b"F", number)], [connection.fileno()])
 
     def kill(self, number: int) -> None:
-        """Kill a worker; the template is its parent, so no other process can be hit."""
-        with contextlib.suppress(OSError):
+        """Kill a worker; the template is its parent, so no other process can be hit.
+
+        Raises:
+            BlockingIOError: the template has orders enough for now.
+        """
+        try:
             self.control.send(ORDER.pack(b"K", number))
+        except BlockingIOError:
+            raise
+        except OSError:  # it is dead, and so are they
+            pass
 
     def wait(self) -> int | None:
         """How a template that is about to end does: its exit status, or minus its signal.
