@@ -49,7 +49,6 @@ class Job(NamedTuple):
     chunk: Chunk
     fan_in: int
     functions: Ref
-    functions_id: str
     encode: Callable[[Chunk], list[Buffer]]
     initial: Ref | None = None
     policy: retry.RetryPolicy = retry.RetryPolicy()
@@ -235,7 +234,6 @@ class Driver:
             npartitions=job.npartitions,
             fan_in=job.fan_in,
             functions=job.functions,
-            functions_id=job.functions_id,
             chunk=chunk,
             items=work.items,
             initial=work.initial,

@@ -34,7 +34,8 @@ def map_reduce(mapper: Any, reducer: Any, data: Any, **options: Any) -> Any:
     workers, and whatever failed and was tried again on the way.
 
     Args:
-        mapper: called once for each partition; what it returns must pickle.
+        mapper: called once for each partition; what it returns must pickle. What it changes
+            around it (a list that it closes over, say) another partition may find changed or not.
         reducer: called with two values, neighbours in the order of the partitions; must be
             associative, need not be commutative, and may change and return its first argument.
             If it does, no two values may share what it changes (a mapper that returns the same
@@ -103,8 +104,6 @@ def _engine_starts(call: Call) -> Iterator[None]:
 
 
 async def _run(call: Call) -> Any:
-    import hashlib
-
     from lambdamr.driver import Driver, Job
     from lambdamr.travel.functions import encode_chunk, encode_functions, encode_initial
     from lambdamr.wire import decode
@@ -130,7 +129,6 @@ async def _run(call: Call) -> Any:
             chunk=chunk,
             fan_in=call.fan_in,
             functions=await pool.put(functions),
-            functions_id=hashlib.blake2b(b"".join(functions), digest_size=16).hexdigest(),
             encode=encode_chunk,
             initial=None if first is None else await pool.put(first),
             policy=call.retry or RetryPolicy(),

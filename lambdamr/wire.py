@@ -55,7 +55,6 @@ class Task(NamedTuple):
     npartitions: int
     fan_in: int
     functions: Ref
-    functions_id: str
     chunk: Ref | None = None
     items: tuple[Item, ...] = ()
     initial: Ref | None = None

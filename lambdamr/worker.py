@@ -26,7 +26,7 @@ from lambdamr.wire import (
     frame_size,
 )
 
-_REMEMBERED = 8  # jobs whose functions stay loaded
+_REMEMBERED = 8  # jobs at a time whose functions stay loaded
 _OWN = 64 << 20  # bytes of a task's values that are kept for a next task, which may fold them
 
 Sources = dict[str, modules.Source]
@@ -66,7 +66,10 @@ class NoStore:
 
 
 class Worker:
-    """Evaluates tasks, and remembers the functions of the last few jobs.
+    """Evaluates tasks, and remembers the functions of the jobs they belong to.
+
+    Each job loads its own: a function may change what it refers to, and no job may find what
+    another one left there.
 
     Args:
         store: for large values.
@@ -120,17 +123,22 @@ class Worker:
         if everything:
             self._last = None
 
+    def end_job(self) -> None:
+        """No other job is under way: free all that was for this one."""
+        self.forget(everything=True)
+        self._functions.clear()
+
     def _load(self, task: Task, evaluation: _Evaluation) -> Functions:
-        known = self._functions.get(task.functions_id)
+        known = self._functions.get(task.job)
         if known is None or _install(known[0]) != known[1]:
             sources, pickled, buffers = evaluation.read(task.functions)
             sources = sources if self._imports else {}
             generation = _install(sources)
             functions = pickle.loads(pickled, buffers=buffers)
-            known = self._functions[task.functions_id] = (sources, generation, functions)
+            known = self._functions[task.job] = (sources, generation, functions)
             if len(self._functions) > _REMEMBERED:
                 self._functions.popitem(last=False)
-        self._functions.move_to_end(task.functions_id)
+        self._functions.move_to_end(task.job)
         return known[2]
 
 

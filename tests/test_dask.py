@@ -106,7 +106,6 @@ async def job(executor, mapper, reducer, npartitions):
                     npartitions=npartitions,
                     fan_in=2,
                     functions=functions,
-                    functions_id=str(id(mapper)),
                     chunk=ref,
                     items=tuple(items),
                     budget=budget,

@@ -483,6 +483,22 @@ def test_a_folder_in_which_nobody_may_write_works():
     assert ended.stdout == "1\n", ended.stderr
 
 
+def test_a_folder_that_was_deleted_works(tmp_path):
+    gone, report = tmp_path / "gone", tmp_path / "report.json"
+    gone.mkdir()
+    text = f"""
+    import lambdamr, os, sys
+    assert "" in sys.path
+    os.rmdir(os.getcwd())
+    report = lambdamr.Report({str(report)!r})
+    print(lambdamr.map_reduce(lambda p: len(p), max, range(8), observers=[report]))
+    report.wait()
+    """
+    ended = script(text, cwd=gone)
+    assert (ended.stdout, ended.stderr) == ("1\n", "")
+    assert report.exists()
+
+
 @pytest.mark.parametrize("name", ["with spaces", "η, σ and 'quotes'", "line\nbreak"])
 def test_a_temporary_folder_of_any_name_works(tmp_path, name):
     folder = tmp_path / name

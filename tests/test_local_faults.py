@@ -514,6 +514,59 @@ def test_a_template_that_is_killed_in_the_middle_of_a_job_is_replaced(executor, 
     assert len(crew_processes()) == 3
 
 
+def test_a_template_outlives_the_thread_that_started_it():
+    with lambdamr.LocalExecutor(workers=1, warm_up=lambda: time.sleep(0.6)) as executor:
+        thread = threading.Thread(target=lambda: executor.prepare() or time.sleep(0.3))
+        thread.start()
+        thread.join()  # in the middle of the warm-up
+        (template,) = (p for p in crew_processes() if p.ppid() == os.getpid())
+        parent = lambda partition: os.getppid()  # noqa: E731
+        assert lambdamr.map_reduce(parent, max, range(1), executor=executor) == template.pid
+
+
+def test_a_template_that_is_killed_while_it_starts_is_replaced():
+    with lambdamr.LocalExecutor(workers=2, warm_up=lambda: time.sleep(0.3)) as executor:
+        executor.prepare()
+        (template,) = (p for p in crew_processes() if p.ppid() == os.getpid())
+        template.kill()
+        assert lambdamr.map_reduce(len, add, range(8), npartitions=8, executor=executor) == 8
+
+
+def test_a_template_that_dies_whenever_it_starts_is_an_error_that_says_so():
+    die = lambda: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
+    with (
+        lambdamr.LocalExecutor(workers=2, warm_up=die) as executor,
+        pytest.raises(lambdamr.BrokenExecutorError, match=r"killed by SIGKILL while it started"),
+    ):
+        lambdamr.map_reduce(len, add, range(8), executor=executor)
+
+
+def test_a_warm_up_may_wait_for_all_its_children():
+    def warm_up():
+        subprocess.Popen(["true"])
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.wait()
+
+    with lambdamr.LocalExecutor(workers=1, warm_up=warm_up) as executor:
+        assert lambdamr.map_reduce(len, add, range(8), executor=executor) == 8
+
+
+def test_the_start_of_another_template_does_not_count_as_time_of_a_partition(tmp_path):
+    first = first_time(tmp_path / "it")
+
+    def mapper(partition):
+        if partition[0] == 5 and first():
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(10)
+        return 1
+
+    with lambdamr.LocalExecutor(workers=2, warm_up=lambda: time.sleep(1)) as executor:
+        twice = lambdamr.RetryPolicy(attempts=2, base_delay=0, straggler_factor=None)
+        options = {"npartitions": 8, "executor": executor, "timeout": 0.5, "retry": twice}
+        assert lambdamr.map_reduce(mapper, add, range(8), **options) == 8
+
+
 def test_what_workers_started_ends_when_their_template_is_killed(executor, tmp_path):
     def mapper(partition):
         (tmp_path / "pid").write_text(str(subprocess.Popen(["sleep", "1000"]).pid))
@@ -861,14 +914,15 @@ def test_an_interrupt_during_a_long_warm_up_ends_at_once(start):
     assert script.leftovers() == []
 
 
-def test_a_driver_that_is_killed_during_a_warm_up_that_hangs_leaves_no_process(start):
+def test_a_driver_that_is_killed_during_a_warm_up_that_hangs_leaves_nothing(start):
     script = start(
         """
         import ctypes
         def warm_up():
+            subprocess.Popen(["sleep", "1000"])
             print("warming", flush=True)
             while True:
-                ctypes.PyDLL(None).sleep(1000)
+                ctypes.PyDLL(None).sleep(1000)  # and keeps the interpreter's lock
         executor = lambdamr.LocalExecutor(workers=2, warm_up=warm_up)
         lambdamr.map_reduce(large, or_, range(40), npartitions=40, executor=executor)
         """,
@@ -876,8 +930,7 @@ def test_a_driver_that_is_killed_during_a_warm_up_that_hangs_leaves_no_process(s
     script.wait_for("warming")
     script.process.kill()
     script.end()
-    start(SHORT).end()
-    assert script.leftovers() == []  # the next start clears what was left
+    assert script.leftovers() == []
 
 
 SHORT = "lambdamr.map_reduce(large, or_, range(4), npartitions=4)"

@@ -1,6 +1,7 @@
 """The bar: where somebody looks, and nowhere else."""
 
 import importlib
+import io
 import os
 import pty
 import re
@@ -94,6 +95,17 @@ def test_the_environment_switches_it_on():
 
 def test_the_environment_does_not_overrule_the_call():
     assert shown(", progress=False", terminal=False, LAMBDAMR_PROGRESS="1") == ""
+
+
+@pytest.mark.parametrize("stderr", [None, io.StringIO()], ids=["none", "closed"])
+def test_without_stderr_nobody_looks(monkeypatch, stderr):
+    if stderr is not None:
+        stderr.close()
+    monkeypatch.delenv("LAMBDAMR_PROGRESS", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stderr)
+        value = map_reduce(sum, max, range(4), executor="inline")
+    assert value == 3
 
 
 def test_without_tqdm_a_wanted_bar_says_what_to_install(monkeypatch):

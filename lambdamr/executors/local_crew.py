@@ -35,6 +35,10 @@ class WorkerProcess:
     dead: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+class TemplateDied(Broken):
+    """The template process was killed, or crashed, before it could fork."""
+
+
 _Order: TypeAlias = tuple[Callable[[WorkerProcess], None], WorkerProcess]
 
 
@@ -53,6 +57,7 @@ class Crew:
 
     def _begin(self) -> None:
         self.failed = ""
+        self._died = False
         self._ready = asyncio.Event()
         self._reports = bytearray()
 
@@ -70,11 +75,12 @@ class Crew:
         """Wait until the template has started.
 
         Raises:
+            TemplateDied: another one may start.
             Broken: it cannot start.
         """
         await self._ready.wait()
         if not self.alive:
-            raise Broken(self.failed)
+            raise (TemplateDied if self._died else Broken)(self.failed)
 
     async def restart(self) -> None:
         """Another template in the place of a dead one. What is in the store stays.
@@ -186,6 +192,7 @@ class Crew:
         except ConnectionError:
             data = b""
         if not data:
+            self._died = True
             when = "" if self._ready.is_set() else " while it started (preload, warm_up)"
             self._fail(f"the template process {_ending(self._template.wait())}{when}")
             return

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterable
 
 from lambdamr.executors.descriptors import allow_connections
-from lambdamr.executors.local_crew import Crew, WorkerProcess
+from lambdamr.executors.local_crew import Crew, TemplateDied, WorkerProcess
 from lambdamr.executors.local_messages import LENGTH, framed
 from lambdamr.retry import Broken, Lost, OutOfMemory, Throttled
 from lambdamr.wire import Answer, Buffer, Ref, Task, frame_size
@@ -53,7 +53,10 @@ class LocalPool:
                 raise Broken(f"{error}. Raise the limit of open files (ulimit -n)") from error
         except Lost:
             pass  # `run` finds out
-        await self._crew.ready()
+        try:
+            await self._crew.ready()
+        except TemplateDied:
+            await self._crew.restart()
         if self._memory:
             self._watch = asyncio.create_task(self._watch_memory())
 
@@ -127,19 +130,27 @@ class LocalPool:
         return answer
 
     async def recover(self, task: Task) -> Answer | None:
-        """A worker that dies leaves nothing."""
+        """None: a worker that dies leaves nothing.
+
+        If it died with its template, here is the time for another one: a ``timeout`` runs no more.
+        """
+        await self._revive()
         return None
 
     async def _worker(self) -> WorkerProcess:
+        await self._revive()
+        if self._crew.idle:
+            return self._crew.idle.popleft()
+        return self._crew.fork()
+
+    async def _revive(self) -> None:
+        """Start another template, if this one is dead."""
         async with self._restarting:
             if not self._crew.alive:
                 self._restarts += 1
                 if self._restarts > _RESTARTS:
                     raise Broken(f"the local executor cannot go on: {self._crew.failed}, again")
                 await self._crew.restart()
-        if self._crew.idle:
-            return self._crew.idle.popleft()
-        return self._crew.fork()
 
     def _limit(self, task: Task) -> int:
         return self._memory[min(task.rung, len(self._memory) - 1)]

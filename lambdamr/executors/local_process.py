@@ -59,6 +59,9 @@ class TemplateProcess:
         self._instruct()
 
     def _spawn(self) -> None:
+        here = ""
+        with contextlib.suppress(FileNotFoundError):  # it was deleted
+            here = os.getcwd()
         self.control, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(
@@ -69,7 +72,7 @@ class TemplateProcess:
                     _BOOT,
                     str(theirs.fileno()),
                     os.pathsep.join(
-                        path or os.getcwd()
+                        path or here
                         for path in sys.path
                         if isinstance(path, str)  # type: ignore[redundant-expr]  # not always
                     ),

@@ -59,30 +59,32 @@ def main(control_fd: int) -> None:
         return
     for lock in locks:
         os.set_inheritable(lock, False)  # a daemon that a mapper starts uses no folder
-    _die_with_parent(signal.SIGKILL)  # until it can listen: what it imports may hang
     if os.getppid() != parent:
         return
+    store = LocalStore(folders, settings.inline)
     try:
-        _prepare(settings)
+        importlib.import_module("cloudpickle")  # functions by value need it: once, for all workers
+        gc.enable()
+        if settings.preload or settings.warm_up:
+            from lambdamr.executors.local_guard import guarded
+
+            with guarded(control, parent, store):
+                _prepare(settings)
+            gc.collect()
     except BaseException as error:  # noqa: BLE001  # sys.exit too: the driver has to hear of it
         import traceback
 
         text = "".join(traceback.format_exception(error))
         _report(control, failed=f"{type(error).__name__}: {error}", traceback=text)
     else:
-        _die_with_parent(0)
-        if settings.preload or settings.warm_up:
-            gc.collect()
         _keep_freed_memory()
         gc.freeze()  # so that the collector of a worker does not copy the template's pages
-        template = _Template(control, parent, LocalStore(folders, settings.inline))
+        template = _Template(control, parent, store)  # its sockets end with the process
         template.run()
     _leave()
 
 
 def _prepare(settings: CrewSettings) -> None:
-    importlib.import_module("cloudpickle")  # functions by value need it: once, not in each worker
-    gc.enable()
     for name in settings.preload:
         importlib.import_module(name)
     if settings.warm_up is not None:
@@ -162,7 +164,7 @@ class _Template:
         status = 1
         try:
             os.setpgid(0, 0)
-            _die_with_parent(signal.SIGKILL)
+            _die_with_template()
             if os.getppid() != self._pid:
                 os._exit(1)
             signal.set_wakeup_fd(-1)
@@ -213,7 +215,7 @@ def serve(connection: socket.socket, worker: Worker) -> None:
         except (EOFError, ConnectionError):
             return
         if task is None:  # the job is over
-            worker.forget(everything=True)
+            worker.end_job()
             _give_back_freed_memory()
             continue
         answer = framed(worker.evaluate(task))
@@ -267,7 +269,7 @@ def _libc() -> Any:
     return ctypes.CDLL(None)
 
 
-def _die_with_parent(number: int) -> None:
-    """Ask for a signal (0: for none) when the parent dies. Only Linux has that."""
+def _die_with_template() -> None:
+    """Be killed when the parent dies, or its one thread that forks. Only Linux has that."""
     if sys.platform.startswith("linux"):
-        _libc().prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+        _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -11,7 +11,14 @@ def looks() -> bool:
     asked = os.environ.get("LAMBDAMR_PROGRESS")
     if asked is not None:
         return asked.lower() not in ("", "0", "false", "no", "off")
-    return sys.stderr.isatty() or is_notebook()
+    return _is_terminal() or is_notebook()
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is none (2>&-), or it is closed
+        return False
 
 
 def is_notebook() -> bool:

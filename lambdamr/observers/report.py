@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import logging
@@ -54,8 +55,10 @@ class Report:
         """Note what happened; write, if the job ended."""
         self._recorder(event)
         if isinstance(event, events.JobFinished):
-            # Where the program is now: it may go elsewhere before they are written.
-            self._written = _writer(os.getpid()).submit(self._write, event.job, os.getcwd())
+            here = ""  # where the program is now: it may go elsewhere before they are written
+            with contextlib.suppress(FileNotFoundError):  # it was deleted
+                here = os.getcwd()
+            self._written = _writer(os.getpid()).submit(self._write, event.job, here)
 
     def wait(self) -> None:
         """Return when the reports of all jobs that have ended are written."""

@@ -15,7 +15,7 @@ import cloudpickle
 
 import lambdamr
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 INLINE = 64 << 10
 """Bytes; larger values of workers go to S3. A value that travels inline crosses the driver's own

@@ -29,7 +29,7 @@ _ATTEMPTS = (
     3  # of a request, the first included: what a worker could not store, it computed in vain
 )
 _PIECE = 1 << 20
-_KEPT = 64 << 20  # bytes of parts that wait for other functions that have them, too
+_KEPT = 64 << 20  # bytes of functions that wait for other jobs that have them, too
 
 
 class Store:
@@ -45,7 +45,7 @@ class Store:
 
     def __init__(self) -> None:
         self._client: BaseClient | None = None
-        self._parts: OrderedDict[str, Buffer] = OrderedDict()
+        self._contents: OrderedDict[str, bytearray] = OrderedDict()
         self.bind("", "", b"")
 
     def bind(self, bucket: str, prefix: str, key: bytes) -> None:
@@ -59,7 +59,7 @@ class Store:
         try:
             if key.startswith(FUNCTIONS):
                 parts = decode(self._content(key))
-                parts = [self._part(part) if isinstance(part, str) else part for part in parts]
+                parts = [self._content(part) if isinstance(part, str) else part for part in parts]
                 return bytearray().join(parts)
             return unseal(self._key, key, self._get(key))
         except Exception as error:
@@ -81,21 +81,17 @@ class Store:
             self.failed = self.failed or error
             raise
 
-    def _part(self, key: str) -> Buffer:
-        """A part of functions; the last ones are here still."""
-        if key not in self._parts:
-            self._parts[key] = self._content(key)
-        self._parts.move_to_end(key)
-        part = self._parts[key]
-        while sum(map(len, self._parts.values())) > _KEPT:
-            self._parts.popitem(last=False)
-        return part
-
     def _content(self, key: str) -> bytearray:
-        """What is named by its content."""
-        content = self._get(key)
-        if digest([content]) != key.removeprefix(FUNCTIONS):
-            raise IntegrityError(f"{key} is not what its name says; delete it, and try again")
+        """What is named by its content; what was asked for last is here still."""
+        content = self._contents.get(key)
+        if content is None:
+            content = self._contents[key] = self._get(key)
+            if digest([content]) != key.removeprefix(FUNCTIONS):
+                del self._contents[key]
+                raise IntegrityError(f"{key} is not what its name says; delete it, and try again")
+        self._contents.move_to_end(key)
+        while sum(map(len, self._contents.values())) > _KEPT:
+            self._contents.popitem(last=False)
         return content
 
     def _get(self, key: str) -> bytearray:

@@ -52,8 +52,7 @@ def encode_functions(
         elements = chunk.data if isinstance(chunk.data, (list, tuple)) else ()
         examples += [chunk.part(0, 1), *set(map(type, elements))]
     sources = local_sources(pickler.needed_by(mapper, reducer, *examples))
-    # Copies: the caller may change the arrays while the job runs.
-    return [bytes(part) for part in encode((sources, pickled, buffers))]
+    return _copied(encode((sources, pickled, buffers)))
 
 
 def encode_chunk(chunk: Chunk) -> list[Buffer]:
@@ -75,7 +74,12 @@ def encode_initial(initial: object) -> list[Buffer]:
         UnpicklableError: names what cannot be sent.
     """
     with picklable([("initial", initial)]):
-        return encode(initial, pickler)
+        return _copied(encode(initial, pickler))
+
+
+def _copied(frame: list[Buffer]) -> list[Buffer]:
+    """A frame of its own: the caller may change the arrays while the job runs."""
+    return [bytes(part) for part in frame]
 
 
 # -- local modules -------------------------------------------------------------------------------
@@ -111,17 +115,17 @@ def _local_source(name: str) -> Source | None:
     spec = _find(name)
     if spec is None:
         return None
-    found = spec.submodule_search_locations
+    origin, found = spec.origin, spec.submodule_search_locations
     folders = None if found is None else tuple(found)
-    if any(map(_is_installed, folders or [spec.origin or ""])):
+    if origin is None and folders:  # a namespace package: it has no file
+        return None if any(map(_is_installed, folders)) else (folders[0], "", folders)
+    if origin is None or not origin.endswith(".py"):  # compiled, or in no file at all
         return None
-    if spec.origin is None and folders:  # a namespace package: it has no file
-        return folders[0], "", folders
-    if spec.origin is None or not spec.origin.endswith(".py"):
+    if any(map(_is_installed, folders or [origin])):
         return None
     try:
-        with tokenize.open(spec.origin) as file:
-            return spec.origin, file.read(), folders
+        with tokenize.open(origin) as file:
+            return origin, file.read(), folders
     except (OSError, SyntaxError):  # in a zip file, deleted, or not in the encoding it names
         return None
 

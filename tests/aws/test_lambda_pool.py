@@ -96,7 +96,7 @@ def test_an_array_of_functions_is_uploaded_and_fetched_once_though_their_code_ch
     assert len(fetched) == len(set(fetched)) == 3
 
 
-def test_a_worker_keeps_parts_of_functions_up_to_a_limit(monkeypatch):
+def test_a_worker_keeps_functions_by_content_up_to_a_limit(monkeypatch):
     contents, fetched = {}, []
 
     def key_of(content):
@@ -108,14 +108,21 @@ def test_a_worker_keeps_parts_of_functions_up_to_a_limit(monkeypatch):
         return bytearray(contents[key])
 
     monkeypatch.setattr(worker_store.Store, "_get", get)
-    monkeypatch.setattr(worker_store, "_KEPT", 250)
+    monkeypatch.setattr(worker_store, "_KEPT", 25_000)
     store = worker_store.Store()
-    a, b, c = (key_of(letter * 100) for letter in (b"a", b"b", b"c"))
-    for parts, missing in (([a, b], [a, b]), ([b, b"-", a], []), ([c], [c]), ([a, b], [b])):
-        whole = key_of(b"".join(wire.encode(parts)))
+    a, b, c = (key_of(letter * 10_000) for letter in (b"a", b"b", b"c"))
+    ab, ba, c_alone = (key_of(b"".join(wire.encode(ps))) for ps in ([a, b], [b, b"-", a], [c]))
+    for whole, missing in (
+        (ab, [ab, a, b]),
+        (ba, [ba]),
+        (ba, []),
+        (c_alone, [c_alone, c]),
+        (ab, [ab, b]),
+    ):
         fetched.clear()
+        parts = wire.decode(contents[whole])
         assert store.read(whole) == b"".join(contents.get(part, part) for part in parts)
-        assert fetched == [whole, *missing]
+        assert fetched == missing
 
 
 def test_values_that_compress_are_compressed(cloud):

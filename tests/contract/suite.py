@@ -666,6 +666,35 @@ class ExecutorContract:
             got = lambdamr.map_reduce(sum, operator.add, range(n), executor=executor)
             assert got == sum(range(n))
 
+    def test_a_job_does_not_find_what_another_left_in_its_functions(self, executor):
+        calls, array = [], np.zeros(30_000)  # one travels with the code, one as a part of its own
+
+        def mapper(partition):
+            calls.append(partition)
+            array[0] += 1
+            return len(calls), array[0]
+
+        def reducer(a, b):
+            return a + b
+
+        values = [lambdamr.map_reduce(mapper, reducer, [1], executor=executor) for _ in range(3)]
+        assert values == [(1, 1.0)] * 3
+
+    def test_what_the_caller_changes_while_a_job_starts_is_not_in_it(self, executor):
+        initial, array = np.zeros(30_000), np.zeros(30_000)
+
+        def mapper(partition):
+            return array + 1
+
+        async def main():
+            call = lambdamr.amap_reduce(mapper, np.add, [1], initial=initial, executor=executor)
+            job = asyncio.create_task(call)
+            await asyncio.sleep(0)  # now it has begun, and waits for its workers
+            initial[:] = array[:] = 1000
+            return await job
+
+        assert asyncio.run(main()).tolist() == [1.0] * 30_000
+
     def test_a_job_that_failed_does_not_disturb_the_next(self, executor):
         for _ in range(2):
             with pytest.raises(lambdamr.MapperError):
@@ -1002,19 +1031,18 @@ class PoolJob:
     pool: object
     chunk: object
     functions: object
-    functions_id: str = dataclasses.field(default_factory=secrets.token_hex)
+    job: str = dataclasses.field(default_factory=secrets.token_hex)
     numbers: object = dataclasses.field(default_factory=lambda: itertools.count(1))
 
     def _task(self, lo, hi, **more):
         return Task(
-            job="c0ffee",
+            job=self.job,
             id=next(self.numbers),
             lo=lo,
             hi=hi,
             npartitions=self.chunk.npartitions,
             fan_in=2,
             functions=self.functions,
-            functions_id=self.functions_id,
             **more,
         )
 
