@@ -63,11 +63,16 @@ image: $(VENV)/.group-image $(VENV)/.installed $(VENV)/.pyrdf ## build the image
 image-push: $(VENV)/.group-image $(VENV)/.installed $(VENV)/.pyrdf ## build it, and push it to the repository of the stack
 	$(VENV)/bin/lambdamr image push $(ARGS)
 
+# What lies in no room of its own: a newcomer reads it in an evening.
+CORE := $(filter-out lambdamr/cli.py,$(wildcard lambdamr/*.py))
+
 lint: $(VENV)/.group-lint lint-aws ## style, format, who may import whom, the AWS template, the pipelines
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(VENV)/bin/lint-imports --no-logo --no-cache
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@lines=$$($(VENV)/bin/pygount $(CORE) | awk '{ sum += $$1 } END { print sum }'); \
+	  [ "$$lines" -lt 1500 ] || { echo "error: the core has $$lines lines of code, of less than 1,500: what is none of it?" >&2; exit 1; }
 
 lint-aws: $(VENV)/aws/.made
 	$(VENV)/aws/bin/cfn-lint lambdamr/deploy/template.yaml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from lambdamr.checks import check
 from lambdamr.chunk import Chunk
 from lambdamr.errors import EmptyDataError, InputTypeError
-from lambdamr.executor import Executor, resolve
+from lambdamr.executor import Executor
 from lambdamr.partition import as_chunk
 from lambdamr.retry import RetryPolicy
 
@@ -78,7 +79,8 @@ class Call:
         check("max_cost", self.max_cost, number, "a number of USD above 0", _is_positive)
         check("progress", self.progress, bool | None, "True, False or None")
         self.observers = _observers(self.observers)
-        self.engine = resolve(self.executor)
+        executors = importlib.import_module("lambdamr.executors.names")
+        self.engine = executors.resolve(self.executor)
         self.chunk = as_chunk(self.data, self.npartitions)
         if self.chunk.npartitions == 0 and self.initial is MISSING:
             raise EmptyDataError("map_reduce() of empty data with no initial value")

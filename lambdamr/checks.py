@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 from lambdamr.errors import InputError, InputTypeError
@@ -25,16 +26,12 @@ def check(
         raise InputError(message)
 
 
-def count(name: str, value: object) -> int | None:
-    """The value, if it is None or a whole number of at least 1.
+def count(name: str, value: Any, least: int = 1) -> int | None:
+    """The value, if it is a whole number from ``least`` up, or None.
 
     Raises:
         InputError: it is neither.
     """
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputTypeError(f"{name} must be a whole number, not {value!r:.60}")
-    if value < 1:
-        raise InputError(f"{name} must be at least 1, not {value}")
-    return value
+    what = f"a whole number from {least} up"
+    check(name, value, Integral | None, what, lambda n: n is None or n >= least)
+    return None if value is None else int(value)

@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from lambdamr import retry
 from lambdamr.errors import BrokenExecutorError, CostLimitError, PartitionError, ThrottledError
 from lambdamr.executor import Pool
-from lambdamr.failures import describe, partition_error
+from lambdamr.failures import partition_error
 from lambdamr.frontier import Frontier, Work
 from lambdamr.pace import Pace
-from lambdamr.partition import Chunk
+from lambdamr.travel.answers import describe
+from lambdamr.travel.functions import encode_chunk
 from lambdamr.wire import Answer, Buffer, Failure, Item, Ref, Task
 
 if TYPE_CHECKING:
+    from lambdamr.call import Call
     from lambdamr.checkpoint import Checkpoint
-    from lambdamr.events import Observers
+    from lambdamr.events import Observer, Observers
 
 MOSTLY_DONE = 0.75
 """Stragglers are looked for when so much of the partitions is done."""
@@ -37,29 +40,7 @@ jitter_seed: ContextVar[int | None] = ContextVar("jitter_seed", default=None)
 
 AnyFailure: TypeAlias = Failure | retry.TaskFailed
 
-_KINDS = {retry.Lost: "lost", retry.OutOfMemory: "memory", retry.TimedOut: "timeout"}
 _AT_ONCE = ("memory", "timeout")  # waiting would not help these
-
-
-class Job(NamedTuple):
-    """All that is known of a job before it starts. The arguments are those of `map_reduce`."""
-
-    id: str
-    executor: str
-    chunk: Chunk
-    fan_in: int
-    functions: Ref
-    encode: Callable[[Chunk], list[Buffer]]
-    initial: Ref | None = None
-    policy: retry.RetryPolicy = retry.RetryPolicy()
-    timeout: float | None = None
-    errors: Literal["raise", "return"] = "raise"
-    max_cost: float | None = None
-
-    @property
-    def npartitions(self) -> int:
-        """How many partitions the data is cut into."""
-        return self.chunk.npartitions
 
 
 @dataclass(slots=True, eq=False)
@@ -73,21 +54,41 @@ class _Attempt:
 
 
 class Driver:
-    """One job on one pool. `run` is called once."""
+    """One job on one pool. `run` is called once.
+
+    Args:
+        call: what is to be done.
+        pool: where.
+        functions: the mapper and the reducer, as the pool keeps them.
+        initial: the initial value, if there is one; the same.
+        observers: who is told of it.
+        checkpoint: what remembers the values.
+    """
 
     def __init__(
         self,
-        job: Job,
+        call: Call,
         pool: Pool,
-        observers: Observers | None = None,
+        functions: Ref,
+        initial: Ref | None = None,
+        observers: Sequence[Observer] = (),
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        self._job = job
+        self._call = call
         self._pool = pool
-        self._observers = observers
+        self._functions = functions
+        self._initial = initial
+        self._observers: Observers | None = None
+        if observers:  # or no event is made: they take time to import
+            from lambdamr.events import Observers
+
+            self._observers = Observers(observers)
         self._checkpoint = checkpoint
-        self._frontier = Frontier(job.npartitions, job.fan_in)
-        self._pace = Pace(pool.latency, job.timeout)
+        self._id = os.urandom(8).hex()
+        self._policy = call.retry or retry.RetryPolicy()
+        self._npartitions = call.chunk.npartitions
+        self._frontier = Frontier(self._npartitions, call.fan_in)
+        self._pace = Pace(pool.latency, call.timeout)
         self._loop = asyncio.get_running_loop()
         self._random = random.Random(jitter_seed.get())
         self._copies: dict[Work, list[_Attempt]] = {}
@@ -100,24 +101,18 @@ class Driver:
         self.failures: list[PartitionError] = []
         self.done = 0  # partitions in the values so far
 
-    @property
-    def cost(self) -> float:
-        """USD so far."""
-        return self._pace.cost
-
     async def run(self) -> Buffer | None:
         """Reduce all partitions to one value: its frame, or None if all of them failed.
 
         Raises:
-            PartitionError: a partition failed for good, and the job's ``errors`` is "raise".
+            PartitionError: a partition failed for good, and ``errors`` is "raise".
             BrokenExecutorError, ThrottledError, CostLimitError: nothing can go on.
         """
-        job = self._job
         self._tell(
             "JobStarted",
-            npartitions=job.npartitions,
-            fan_in=job.fan_in,
-            executor=job.executor,
+            npartitions=self._npartitions,
+            fan_in=self._call.fan_in,
+            executor=type(self._call.engine).__name__,
             capacity=self._pool.capacity,
             wall_time=time.time(),
         )
@@ -130,10 +125,12 @@ class Driver:
         finally:
             await self._abandon([one for copies in self._copies.values() for one in copies])
             failed = len(self.failed)
-            self._tell("JobFinished", done=self.done, failed=failed, cost=self.cost, error=error)
+            self._tell(
+                "JobFinished", done=self.done, failed=failed, cost=self._pace.cost, error=error
+            )
 
     async def _reduce(self) -> Buffer | None:
-        frontier, initial = self._frontier, self._job.initial
+        frontier, initial = self._frontier, self._initial
         await self._resume()
         while (root := frontier.root) is None:
             await self._step()
@@ -152,7 +149,7 @@ class Driver:
                 return await self._pool.get(ref)
             except retry.TaskFailed as error:
                 attempts += 1
-                if isinstance(error, retry.Broken) or attempts == self._job.policy.attempts:
+                if isinstance(error, retry.Broken) or attempts == self._policy.attempts:
                     raise BrokenExecutorError(
                         f"the value is made, but cannot be fetched: {error}"
                     ) from error
@@ -167,7 +164,7 @@ class Driver:
                 self._frontier.finish(Item(item.lo, item.hi, await self._pool.put([frame])))
                 self.done += item.hi - item.lo
                 lo = item.hi
-        self._frontier.add(Work(lo, self._job.npartitions))
+        self._frontier.add(Work(lo, self._npartitions))
         if self.done:
             self._tell("Resumed", partitions=self.done)
 
@@ -198,14 +195,14 @@ class Driver:
         """Whether a seat is free, and one more task is within ``max_cost``."""
         if self._running >= self._seats():
             return False
-        most = self._job.max_cost
-        if most is None or self.cost + self._pace.cost_of_task * (self._running + 1) <= most:
+        most = self._call.max_cost
+        if most is None or self._pace.cost + self._pace.cost_of_task * (self._running + 1) <= most:
             return True
         if self._running:  # is paid for already: let it finish
             return False
         raise CostLimitError(
-            f"the job has cost {self.cost:.6f} USD, and one more task would take it past "
-            f"max_cost={most:g} USD; {self.done} of {self._job.npartitions} partitions are done. "
+            f"the job has cost {self._pace.cost:.6f} USD, and one more task would take it past "
+            f"max_cost={most:g} USD; {self.done} of {self._npartitions} partitions are done. "
             f"Raise max_cost; with checkpoint=... a second call goes on from where this one stopped"
         )
 
@@ -223,17 +220,17 @@ class Driver:
         self._wake.set()
 
     async def _attempt(self, number: int, work: Work) -> Answer:
-        job, chunk = self._job, None
+        chunk = None
         if not work.is_merge:
-            chunk = await self._pool.put(job.encode(job.chunk.part(work.lo, work.hi)))
+            chunk = await self._pool.put(encode_chunk(self._call.chunk.part(work.lo, work.hi)))
         task = Task(
-            job=job.id,
+            job=self._id,
             id=number,
             lo=work.lo,
             hi=work.hi,
-            npartitions=job.npartitions,
-            fan_in=job.fan_in,
-            functions=job.functions,
+            npartitions=self._npartitions,
+            fan_in=self._call.fan_in,
+            functions=self._functions,
             chunk=chunk,
             items=work.items,
             initial=work.initial,
@@ -255,7 +252,7 @@ class Driver:
         return answer
 
     async def _run(self, task: Task) -> Answer:
-        allowed = self._job.timeout  # for one partition, or one fold
+        allowed = self._call.timeout  # for one partition, or one fold
         if allowed is not None:
             allowed = allowed * max(1, len(task.items) - 1) + (task.budget or 0)
         try:
@@ -276,8 +273,8 @@ class Driver:
 
     def _copy_stragglers(self) -> float:
         """Start second copies of what takes too long; when to look again."""
-        factor, soonest = self._job.policy.straggler_factor, math.inf
-        mostly_done = self.done + len(self.failed) >= MOSTLY_DONE * self._job.npartitions
+        factor, soonest = self._policy.straggler_factor, math.inf
+        mostly_done = self.done + len(self.failed) >= MOSTLY_DONE * self._npartitions
         if factor is None or not mostly_done or self._frontier.unmapped or not self._pace.mapped:
             return soonest
         for work, copies in list(self._copies.items()):
@@ -316,7 +313,7 @@ class Driver:
             finally:  # the job may be cancelled meanwhile; this answer is here all the same
                 self._settle_answered(attempt, answer)
         elif isinstance(failure, retry.Broken):
-            self._failed_event(attempt, work, "broken", failure, None)
+            self._failed_event(attempt, work, failure, None)
             raise BrokenExecutorError(str(failure)) from failure
         elif isinstance(failure, retry.Throttled):
             self._slow_down(attempt, failure, others=bool(copies))
@@ -355,32 +352,32 @@ class Driver:
 
     def _settle_user_error(self, attempt: _Attempt, failure: Failure) -> None:
         """An exception in the worker: of the user's functions, or of what they need."""
-        work, policy = attempt.work, self._job.policy
+        work, policy = attempt.work, self._policy
         if failure.kind == "loading":
-            self._failed_event(attempt, work, "loading", failure, None)
+            self._failed_event(attempt, work, failure, None)
             raise BrokenExecutorError(describe(failure))
         if not work.is_merge:
             if (failure.lo, failure.hi) != (work.lo, work.hi):
                 work = Work(failure.lo, failure.hi)
             if failure.kind in ("result", "memory") and work.hi - work.lo > 1:  # whose fault is it?
-                self._delay(attempt, work, self._frontier.pieces(work), failure.kind, failure)
+                self._delay(attempt, work, self._frontier.pieces(work), failure)
                 return
         again = failure.kind == "memory" or policy.retries_user_error(failure.types)
-        self._try_again(attempt, work, failure.kind, failure, again)
+        self._try_again(attempt, work, failure, again)
 
     def _settle_failed(self, attempt: _Attempt, failure: retry.TaskFailed, others: bool) -> None:
         """No answer came: the pool says why."""
-        work, kind = attempt.work, _KINDS[type(failure)]
+        work = attempt.work
         if others:
-            self._failed_event(attempt, work, kind, failure, 0.0)
+            self._failed_event(attempt, work, failure, 0.0)
         elif not work.is_merge and work.hi - work.lo > 1:
-            self._delay(attempt, work, self._frontier.pieces(work), kind, failure)
+            self._delay(attempt, work, self._frontier.pieces(work), failure)
         else:
-            self._try_again(attempt, work, kind, failure, again=True)
+            self._try_again(attempt, work, failure, again=True)
 
     def _slow_down(self, attempt: _Attempt, failure: retry.Throttled, others: bool) -> None:
         """Additive increase, multiplicative decrease; costs no attempt."""
-        now, work, patience = self._loop.time(), attempt.work, self._job.policy.patience
+        now, work, patience = self._loop.time(), attempt.work, self._policy.patience
         if self._refused_since is None:
             self._refused_since = now
         self._pace.cut(now, attempt.started, self._running + 1)
@@ -395,39 +392,32 @@ class Driver:
             wait = max(self._pool.latency, self._jitter(work.throttles))
             self._frontier.add_later(work, now + wait)
 
-    def _try_again(
-        self, attempt: _Attempt, work: Work, kind: str, failure: AnyFailure, again: bool
-    ) -> None:
+    def _try_again(self, attempt: _Attempt, work: Work, failure: AnyFailure, again: bool) -> None:
         """One attempt is spent: another, or none."""
         work.attempts += 1
-        work.rung += kind == "memory"
-        if again and work.attempts < self._job.policy.attempts:
-            self._delay(attempt, work, [work], kind, failure)
+        work.rung += failure.kind == "memory"
+        if again and work.attempts < self._policy.attempts:
+            self._delay(attempt, work, [work], failure)
         else:
-            self._give_up(attempt, work, kind, failure)
+            self._give_up(attempt, work, failure)
 
     def _delay(
-        self,
-        attempt: _Attempt,
-        failed: Work,
-        works: Iterable[Work],
-        kind: str,
-        failure: AnyFailure,
+        self, attempt: _Attempt, failed: Work, works: Iterable[Work], failure: AnyFailure
     ) -> None:
-        delay = 0.0 if kind in _AT_ONCE else self._jitter(max(1, failed.attempts))
-        self._failed_event(attempt, failed, kind, failure, delay)
+        delay = 0.0 if failure.kind in _AT_ONCE else self._jitter(max(1, failed.attempts))
+        self._failed_event(attempt, failed, failure, delay)
         for work in works:
             self._frontier.add_later(work, self._loop.time() + delay)
 
     def _jitter(self, attempts: int) -> float:
-        return self._random.uniform(0, self._job.policy.longest_delay(attempts))
+        return self._random.uniform(0, self._policy.longest_delay(attempts))
 
-    def _give_up(self, attempt: _Attempt, work: Work, kind: str, failure: AnyFailure) -> None:
+    def _give_up(self, attempt: _Attempt, work: Work, failure: AnyFailure) -> None:
         """These partitions, or this fold of them, failed for good."""
         lo, hi = (failure.lo, failure.hi) if isinstance(failure, Failure) else (work.lo, work.hi)
-        self._failed_event(attempt, work, kind, failure, None)
-        error = partition_error(kind, lo, hi, work.attempts, self._job.npartitions, failure)
-        if self._job.errors == "raise":
+        self._failed_event(attempt, work, failure, None)
+        error = partition_error(failure, lo, hi, work.attempts, self._npartitions)
+        if self._call.errors == "raise":
             raise error
         self.failures.append(error)
         if work.is_merge:  # these were done, but for those that had failed before
@@ -457,9 +447,9 @@ class Driver:
     # -- telling ---------------------------------------------------------------------------------
 
     def _tell(self, event: str, /, *about: object, **facts: object) -> None:
-        """Of an event by its name: `lambdamr.events` takes long to import where nobody listens."""
+        """Of an event, by its name."""
         if self._observers is not None:
-            self._observers(event, self._loop.time(), self._job.id, *about, **facts)
+            self._observers(event, self._loop.time(), self._id, *about, **facts)
 
     def _event(
         self, event: str, attempt: _Attempt, part: Work | None = None, /, **facts: object
@@ -468,14 +458,7 @@ class Driver:
         self._tell(event, attempt.number, kind, work.lo, work.hi, **facts)
 
     def _failed_event(
-        self, attempt: _Attempt, work: Work, kind: str, failure: AnyFailure, delay: float | None
+        self, attempt: _Attempt, work: Work, failure: AnyFailure, delay: float | None
     ) -> None:
-        self._event(
-            "TaskFailed",
-            attempt,
-            work,
-            failure=kind,
-            message=failure.message if isinstance(failure, Failure) else str(failure),
-            traceback=describe(failure) if isinstance(failure, Failure) else "",
-            delay=delay,
-        )
+        said = {"message": str(failure), "traceback": describe(failure)}
+        self._event("TaskFailed", attempt, work, failure=failure.kind, delay=delay, **said)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from lambdamr import errors, retry
-from lambdamr.travel.tracebacks import put_together
-from lambdamr.wire import Failure, decode
+from lambdamr import errors
+from lambdamr.retry import TaskFailed
+from lambdamr.travel.answers import describe, exception_of
+from lambdamr.wire import Failure
 
 _KINDS: dict[str, tuple[type[errors.PartitionError], str]] = {
     "mapper": (errors.MapperError, " in the mapper"),
@@ -23,46 +24,18 @@ _ADVICE = {
 }
 
 
-def describe(failure: Failure) -> str:
-    """What happened in the worker, with its traceback."""
-    traceback = put_together(failure.traceback)
-    if failure.kind != "loading":
-        return traceback
-    return (
-        f"a worker cannot load the functions or the data: {failure.message}. Install what they "
-        f"import where the workers run.\n\n{traceback}"
-    )
-
-
 def partition_error(
-    kind: str,
-    lo: int,
-    hi: int,
-    attempts: int,
-    npartitions: int,
-    failure: Failure | retry.TaskFailed,
+    failure: Failure | TaskFailed, lo: int, hi: int, attempts: int, npartitions: int
 ) -> errors.PartitionError:
     """The error for partitions that failed for good, with the worker's exception as its cause."""
-    error, where = _KINDS[kind]
-    advice = _ADVICE.get(kind, "")
+    error, where = _KINDS[failure.kind]
     which = f"partition {lo}" if hi - lo == 1 else f"partitions {lo} to {hi - 1}"
     times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-    message = f"{which} of {npartitions} failed after {times}{where}: "
-    if isinstance(failure, Failure):
-        remote = describe(failure)
-        message += f"{failure.message}{advice}\n\nIn the worker:\n{remote.rstrip()}"
-        made = error(message, lo, hi, attempts, remote)
-        made.__cause__ = _exception(failure)
-    else:
-        made = error(f"{message}{failure}{advice}", lo, hi, attempts)
-        made.__cause__ = failure
+    message = f"{which} of {npartitions} failed after {times}{where}: {failure}"
+    message += _ADVICE.get(failure.kind, "")
+    remote = describe(failure)
+    if remote:
+        message += f"\n\nIn the worker:\n{remote.rstrip()}"
+    made = error(message, lo, hi, attempts, remote)
+    made.__cause__ = failure if isinstance(failure, TaskFailed) else exception_of(failure)
     return made
-
-
-def _exception(failure: Failure) -> BaseException | None:
-    """The worker's exception; None if it loads only there: the text has to do."""
-    try:
-        exception = None if failure.exception is None else decode(failure.exception)
-    except Exception:
-        return None
-    return exception if isinstance(exception, BaseException) else None

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import (
-    AbstractContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any
 
 from lambdamr.call import MISSING, Call
-from lambdamr.errors import BrokenExecutorError, PartitionError
+from lambdamr.errors import BrokenExecutorError
 from lambdamr.executor import Prepares
-from lambdamr.retry import RetryPolicy, TaskFailed
-
-if TYPE_CHECKING:
-    from lambdamr.checkpoint import Checkpoint
-    from lambdamr.events import Observer, Observers
+from lambdamr.retry import TaskFailed
 
 
 def map_reduce(mapper: Any, reducer: Any, data: Any, **options: Any) -> Any:
@@ -104,85 +92,43 @@ def _engine_starts(call: Call) -> Iterator[None]:
 
 
 async def _run(call: Call) -> Any:
-    from lambdamr.driver import Driver, Job
-    from lambdamr.travel.functions import encode_chunk, encode_functions, encode_initial
+    from lambdamr.driver import Driver
+    from lambdamr.outcome import Outcome
+    from lambdamr.travel.functions import encode_functions, encode_initial
     from lambdamr.wire import decode
 
-    chunk, engine, initial = call.chunk, call.engine, call.initial
+    chunk, initial = call.chunk, call.initial
     if chunk.npartitions == 0:
-        return _outcome(call, (initial,), []) if call.errors == "return" else initial
+        return Outcome(chunk, (initial,)) if call.errors == "return" else initial
     functions = encode_functions(call.mapper, call.reducer, chunk, initial)
     first = None if initial is MISSING else encode_initial(initial)
 
     async with AsyncExitStack() as stack:
         kept = None
         if call.checkpoint is not None:
-            opened = _open_checkpoint(call, os.fsdecode(call.checkpoint))
-            kept = await stack.enter_async_context(opened)
-        shown = stack.enter_context(_progress(call.progress))
-        told = [*call.observers, *_logs_and_spans(), *shown]
+            from lambdamr.checkpoints.place import open_checkpoint
+
+            kept = await stack.enter_async_context(open_checkpoint(call))
+        audience = importlib.import_module("lambdamr.observers.audience").audience
+        told = [*call.observers, *stack.enter_context(audience(call.progress))]
         stack.enter_context(_a_broken_pool_ends_the_job())
-        pool = await stack.enter_async_context(engine.open())
-        job = Job(
-            id=os.urandom(8).hex(),
-            executor=type(engine).__name__,
-            chunk=chunk,
-            fan_in=call.fan_in,
+        pool = await stack.enter_async_context(call.engine.open())
+        driver = Driver(
+            call,
+            pool,
             functions=await pool.put(functions),
-            encode=encode_chunk,
             initial=None if first is None else await pool.put(first),
-            policy=call.retry or RetryPolicy(),
-            timeout=call.timeout,
-            errors=call.errors,
-            max_cost=call.max_cost,
+            observers=told,
+            checkpoint=kept,
         )
-        driver = Driver(job, pool, _observers(told), kept)
         frame = await driver.run()
         if frame is None and first is not None:
             frame = b"".join(first)
         if call.errors == "return":
             values = () if frame is None else (decode(frame),)
-            return _outcome(call, values, driver.failures)
+            return Outcome(chunk, values, tuple(driver.failures))
         assert frame is not None  # or the driver would have raised
         return decode(frame)
-
-
-def _outcome(call: Call, values: tuple[Any, ...], failures: list[PartitionError]) -> Any:
-    from lambdamr.outcome import Outcome
-
-    return Outcome(call.chunk, values, tuple(failures))
-
-
-def _observers(told: list[Observer]) -> Observers | None:
-    if not told:  # then no event is made: they take time to import
-        return None
-    from lambdamr.events import Observers
-
-    return Observers(told)
-
-
-def _logs_and_spans() -> list[Observer]:
-    """What tells logging and OpenTelemetry, where the user has asked them to listen."""
-    import logging
-
-    listeners: list[Observer] = []
-    if logging.getLogger("lambdamr.job").isEnabledFor(logging.INFO):
-        listeners.append(importlib.import_module("lambdamr.observers.logs").log)
-    if "opentelemetry.trace" in sys.modules:  # or nobody has set up a provider
-        listeners.append(importlib.import_module("lambdamr.observers.spans").Spans())
-    return listeners
-
-
-def _progress(wanted: bool | None) -> AbstractContextManager[list[Observer]]:
-    """The progress bar, where somebody looks; none elsewhere."""
-    if wanted is False:
-        return nullcontext([])
-    audience = importlib.import_module("lambdamr.observers.audience")
-    if not (wanted or audience.looks()):
-        return nullcontext([])
-    progress = importlib.import_module("lambdamr.observers.progress")
-    bar: AbstractContextManager[list[Observer]] = progress.bar(wanted)
-    return bar
 
 
 @contextmanager
@@ -191,32 +137,3 @@ def _a_broken_pool_ends_the_job() -> Iterator[None]:
         yield
     except TaskFailed as error:  # while it was opened, or asked for something else than a task
         raise BrokenExecutorError(str(error)) from error
-
-
-@asynccontextmanager
-async def _open_checkpoint(call: Call, place: str) -> AsyncIterator[Checkpoint]:
-    """The checkpoint of this job and of no other."""
-    from lambdamr.checkpoint import FileCheckpoint, OpensCheckpoints
-    from lambdamr.travel.fingerprint import fingerprint
-
-    chunk, engine = call.chunk, call.engine
-    identity: dict[str, object] = {
-        "mapper": fingerprint(call.mapper),
-        "reducer": fingerprint(call.reducer),
-        "data": fingerprint(chunk.data),
-        "length": chunk.length,
-        "npartitions": chunk.npartitions,
-        "fan_in": call.fan_in,
-        "python": ".".join(map(str, sys.version_info[:2])),
-    }
-    if not place.startswith("s3://"):
-        with FileCheckpoint(place, identity) as in_file:
-            yield in_file
-        return
-    opener: OpensCheckpoints
-    if isinstance(engine, OpensCheckpoints):
-        opener = engine
-    else:  # as whom the standard chain says
-        opener = importlib.import_module("lambdamr.executors.aws_lambda").LambdaExecutor()
-    async with opener.open_checkpoint(place, identity) as on_s3:
-        yield on_s3

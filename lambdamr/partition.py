@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from numbers import Integral
 from typing import Any, Generic, TypeVar
 
-from lambdamr.checks import check
+from lambdamr.checks import check, count
 from lambdamr.chunk import Chunk as Chunk, cut
 from lambdamr.errors import InputError, InputTypeError
 
@@ -59,8 +58,7 @@ def as_chunk(data: Any, npartitions: int | None) -> Chunk:
     Raises:
         InputError: it cannot be cut so.
     """
-    count = "a whole number from 1 up"
-    check("npartitions", npartitions, Integral | None, count, lambda n: n is None or n >= 1)
+    count("npartitions", npartitions)
     if isinstance(data, Partitions):
         if npartitions not in (None, len(data)):
             raise InputError(

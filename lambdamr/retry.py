@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 
-from lambdamr.errors import InputError, InputTypeError
+from lambdamr.checks import check
 
 
 class TaskFailed(Exception):
-    """Raised by a pool: a task gave no answer. The subclasses say how; the message says why."""
+    """Raised by a pool: a task gave no answer. The subclasses say how; the message says why.
+
+    Attributes:
+        kind: the word for it in events.
+    """
+
+    kind = "lost"
 
 
 class Throttled(TaskFailed):
@@ -23,13 +29,19 @@ class Lost(TaskFailed):
 class OutOfMemory(TaskFailed):
     """The task needs more memory than its worker has."""
 
+    kind = "memory"
+
 
 class TimedOut(TaskFailed):
     """The task took longer than the engine, or ``timeout``, allows."""
 
+    kind = "timeout"
+
 
 class Broken(TaskFailed):
     """No task can succeed: wrong version, missing function, no permission. Ends the job."""
+
+    kind = "broken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,23 +74,16 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         if isinstance(self.retry_on, type):
             object.__setattr__(self, "retry_on", (self.retry_on,))
-        if type(self.attempts) is not int or self.attempts < 1:
-            raise InputError(f"attempts must be a whole number from 1 up, not {self.attempts!r}")
-        for name in ("base_delay", "max_delay", "patience", "straggler_factor"):
-            value = getattr(self, name)
-            if value is None and name == "straggler_factor":
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise InputTypeError(f"{name} must be a number, not {value!r:.60}")
-            if math.isnan(value) or value < 0:
-                raise InputError(f"{name} must not be negative, not {value!r}")
-        if self.straggler_factor is not None and self.straggler_factor < 1:
-            raise InputError(f"straggler_factor must be at least 1, not {self.straggler_factor!r}")
+        check("attempts", self.attempts, Integral, "a whole number from 1 up", lambda n: n >= 1)
+        for name in ("base_delay", "max_delay", "patience"):
+            seconds = getattr(self, name)
+            check(name, seconds, Real, "a number of seconds from 0 up", lambda n: n >= 0)
+        factor, least = self.straggler_factor, "a number from 1 up, or None"
+        check("straggler_factor", factor, Real | None, least, lambda n: n is None or n >= 1)
+        classes = "a tuple of exception classes"
+        check("retry_on", self.retry_on, tuple, classes)
         for kind in self.retry_on:
-            if not (isinstance(kind, type) and issubclass(kind, BaseException)):  # type: ignore[redundant-expr]  # the user may not check types
-                raise InputTypeError(
-                    f"retry_on must be a tuple of exception classes, not {kind!r:.60} in it"
-                )
+            check("retry_on", kind, type, classes, lambda kind: issubclass(kind, BaseException))
 
     def retries_user_error(self, types: tuple[str, ...]) -> bool:
         """Whether an exception with these classes (qualified names) is worth another attempt."""

@@ -16,12 +16,9 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
     Where a loop is running already (a notebook), it runs in a thread with a loop of its own.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        running = False
-    else:
-        running = True
+    running = None
+    with contextlib.suppress(RuntimeError):
+        running = asyncio.get_running_loop()
     return _run_aside(coroutine) if running else asyncio.run(coroutine)
 
 

@@ -12,15 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-
-class _Empty:
-    """The value of partitions that failed: neutral in every reduction."""
-
-    def __repr__(self) -> str:
-        return "EMPTY"
-
-
-EMPTY: Final = _Empty()
+EMPTY: Final = object()
+"""The value of partitions that failed: neutral in every reduction."""
 
 
 class FoldError(Exception):

@@ -76,6 +76,9 @@ class Failure(NamedTuple):
     traceback: tuple[Any, ...]  # see lambdamr.travel.tracebacks
     exception: bytes | None  # its frame, if it pickles
 
+    def __str__(self) -> str:
+        return self.message
+
 
 class Stats(NamedTuple):
     """What a task used, measured by the worker.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from lambdamr.travel import modules
-from lambdamr.travel.tracebacks import take_apart
+from lambdamr.travel.answers import encode_value, failure_of
 from lambdamr.tree import EMPTY, Fold, FoldError
 from lambdamr.wire import (
     Answer,
@@ -22,7 +22,6 @@ from lambdamr.wire import (
     Stats,
     Task,
     decode,
-    encode,
     frame_size,
 )
 
@@ -51,20 +50,6 @@ class Store(Protocol):
         """Keep a frame, and return its key."""
 
 
-class NoStore:
-    """For engines whose values all travel inline: it is never asked."""
-
-    inline = 1 << 62
-
-    def read(self, key: str) -> Buffer:
-        """Raise: nothing is kept."""
-        raise LookupError(key)
-
-    def write(self, task: Task, lo: int, hi: int, frame: list[Buffer]) -> str:
-        """Raise: nothing is kept."""
-        raise LookupError(task.id)
-
-
 class Worker:
     """Evaluates tasks, and remembers the functions of the jobs they belong to.
 
@@ -72,7 +57,7 @@ class Worker:
     another one left there.
 
     Args:
-        store: for large values.
+        store: for large values; None: all travel inline.
         name: what reports call this worker.
         imports: whether local modules are imported from the job's sources; not in the process of
             the driver, which has them.
@@ -81,7 +66,7 @@ class Worker:
         cold: nothing has run here yet.
     """
 
-    def __init__(self, store: Store, name: str, *, imports: bool = True) -> None:
+    def __init__(self, store: Store | None, name: str, *, imports: bool = True) -> None:
         self._store = store
         self._imports = imports
         self._name = name
@@ -130,10 +115,10 @@ class Worker:
 
     def _load(self, task: Task, evaluation: _Evaluation) -> Functions:
         known = self._functions.get(task.job)
-        if known is None or _install(known[0]) != known[1]:
+        if known is None or modules.install(known[0]) != known[1]:
             sources, pickled, buffers = evaluation.read(task.functions)
             sources = sources if self._imports else {}
-            generation = _install(sources)
+            generation = modules.install(sources)
             functions = pickle.loads(pickled, buffers=buffers)
             known = self._functions[task.job] = (sources, generation, functions)
             if len(self._functions) > _REMEMBERED:
@@ -145,7 +130,7 @@ class Worker:
 class _Evaluation:
     """One task under way: what was folded so far, and what went wrong."""
 
-    def __init__(self, task: Task, store: Store, own: dict[str, Any]) -> None:
+    def __init__(self, task: Task, store: Store | None, own: dict[str, Any]) -> None:
         self._task = task
         self._store = store
         self._own = own  # values that this worker made and stored in its last task
@@ -213,27 +198,16 @@ class _Evaluation:
 
     def fail(self, kind: FailureKind, lo: int, hi: int, error: BaseException) -> None:
         """Turn an exception into data; the first one of a task is the one that counts."""
-        if self.failure is not None:
-            return
-        if isinstance(error, MemoryError):
-            kind = "memory"
-        blocks = take_apart(error)
-        # Some libraries teach pickle to take frames along with exceptions.
-        cause: BaseException | None = error
-        while cause is not None and cause.__traceback__ is not None:  # a loop ends, too
-            cause.__traceback__, cause = None, cause.__cause__ or cause.__context__
-        try:
-            exception = b"".join(_encode_any(error))
-        except Exception:
-            exception = None
-        types = tuple(f"{c.__module__}.{c.__qualname__}" for c in type(error).__mro__)
-        self.failure = Failure(kind, lo, hi, blocks[0][2].strip(), types, blocks, exception)
+        if self.failure is None:
+            self.failure = failure_of(kind, lo, hi, error)
 
     def read(self, ref: Ref) -> Any:
         if ref.key in self._own:
             return self._own.pop(ref.key)
         started = time.perf_counter()
-        frame = ref.data if ref.key is None else self._store.read(ref.key)
+        frame: Buffer | None = ref.data
+        if self._store is not None and ref.key is not None:
+            frame = self._store.read(ref.key)
         assert frame is not None
         elapsed = time.perf_counter() - started
         self.storing += elapsed
@@ -242,10 +216,10 @@ class _Evaluation:
         return decode(frame)
 
     def _write(self, lo: int, hi: int, value: Any) -> Ref:
-        frame = _encode_any(value)
+        frame = encode_value(value)
         size = frame_size(frame)
         self.bytes_out += size
-        if size <= self._store.inline:
+        if self._store is None or size <= self._store.inline:
             return Ref(size, data=b"".join(frame))
         started = time.perf_counter()
         key = self._store.write(self._task, lo, hi, frame)
@@ -258,20 +232,6 @@ class _Evaluation:
         """Free all but what was stored."""
         self._fold = None
         self._own = {}
-
-
-def _install(sources: Sources) -> int:
-    return modules.install(sources) if sources else 0
-
-
-def _encode_any(value: Any) -> list[Buffer]:
-    """Plain pickle where it will do; `pickler` for classes and functions of ``__main__``."""
-    try:
-        return encode(value)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        from lambdamr.travel import pickler
-
-        return encode(value, pickler)
 
 
 def _peak_memory() -> int:

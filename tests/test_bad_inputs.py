@@ -248,15 +248,33 @@ MAKE = {
     "split into too many": (lambda: lambdamr.split([1], 2), "the data has only 1 elements"),
     "attempts 0": (lambda: RetryPolicy(attempts=0), "attempts must be a whole number from 1 up"),
     "attempts '3'": (lambda: RetryPolicy(attempts="3"), "attempts must be a whole number from 1"),
-    "base_delay -1": (lambda: RetryPolicy(base_delay=-1), "base_delay must not be negative"),
-    "base_delay '1'": (lambda: RetryPolicy(base_delay="1"), "base_delay must be a number, not '1'"),
-    "max_delay nan": (lambda: RetryPolicy(max_delay=float("nan")), "max_delay must not be neg"),
-    "patience None": (lambda: RetryPolicy(patience=None), "patience must be a number, not None"),
-    "straggler_factor": (lambda: RetryPolicy(straggler_factor=0.5), "must be at least 1, not 0.5"),
+    "base_delay -1": (
+        lambda: RetryPolicy(base_delay=-1),
+        "base_delay must be a number of seconds from 0 up",
+    ),
+    "base_delay '1'": (
+        lambda: RetryPolicy(base_delay="1"),
+        "base_delay must be a number of seconds from 0 up, not '1'",
+    ),
+    "max_delay nan": (
+        lambda: RetryPolicy(max_delay=float("nan")),
+        "max_delay must be a number of seconds from 0",
+    ),
+    "patience None": (
+        lambda: RetryPolicy(patience=None),
+        "patience must be a number of seconds from 0 up, not None",
+    ),
+    "straggler_factor": (lambda: RetryPolicy(straggler_factor=0.5), "from 1 up, or None, not 0.5"),
     "retry_on names": (lambda: RetryPolicy(retry_on=("OSError",)), "tuple of exception classes"),
-    "workers 0": (lambda: LocalExecutor(0), "workers must be at least 1, not 0"),
-    "workers '2'": (lambda: LocalExecutor("2"), "workers must be a whole number, not '2'"),
-    "workers True": (lambda: LocalExecutor(True), "workers must be a whole number, not True"),
+    "workers 0": (lambda: LocalExecutor(0), "workers must be a whole number from 1 up, not 0"),
+    "workers '2'": (
+        lambda: LocalExecutor("2"),
+        "workers must be a whole number from 1 up, not '2'",
+    ),
+    "workers True": (
+        lambda: LocalExecutor(True),
+        "workers must be a whole number from 1 up, not True",
+    ),
     "memory in MiB": (
         lambda: LocalExecutor(memory=512),
         "it is in bytes: memory=512 << 20 for 512",
@@ -268,7 +286,10 @@ MAKE = {
     "preload module": (lambda: LocalExecutor(preload=[np]), "names of modules, not <module"),
     "warm_up 3": (lambda: LocalExecutor(warm_up=3), "warm_up must be callable, not 3"),
     "warm_up lock": (lambda: LocalExecutor(warm_up=Settings().use), "warm_up cannot be sent"),
-    "max_tasks 0": (lambda: LocalExecutor(max_tasks_per_child=0), "must be at least 1, not 0"),
+    "max_tasks 0": (
+        lambda: LocalExecutor(max_tasks_per_child=0),
+        "a whole number from 1 up, not 0",
+    ),
 }
 
 TABLE = {

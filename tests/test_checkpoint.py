@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import lambdamr
 from lambdamr import CheckpointError, Partitions, events, map_reduce
-from lambdamr.checkpoint import FileCheckpoint
+from lambdamr.checkpoints.file import FileCheckpoint
 from lambdamr.executors.inline import InlinePool
 
 IDENTITY = {"mapper": "m", "npartitions": 8, "fan_in": 2}

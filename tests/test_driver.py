@@ -27,7 +27,13 @@ from lambdamr import (
     amap_reduce,
     events,
 )
-from lambdamr.retry import Broken, Lost, Throttled
+from lambdamr.retry import (
+    Broken,
+    Lost,
+    OutOfMemory as OutOfMemoryFailure,
+    TaskFailed,
+    Throttled,
+)
 from lambdamr.testing import (
     Break,
     Crash,
@@ -480,6 +486,24 @@ def test_a_timeout_error_of_the_engine_is_a_timeout(timeout: Any) -> None:
     simulation = odd(OddExecutor(OddPool, TimeoutError()), timeout=timeout)
     assert simulation.value == SHAPE
     assert of(simulation, events.TaskFailed)[0].failure == "timeout"
+
+
+class NodeLost(Lost):
+    """Of an executor that tells more of a failure than its class."""
+
+
+class NodeFull(OutOfMemoryFailure):
+    """The same."""
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [(NodeLost("n7"), "lost"), (NodeFull("n7"), "memory"), (TaskFailed("n7"), "lost")],
+)
+def test_an_executor_may_have_classes_of_failure_of_its_own(failure: Any, kind: str) -> None:
+    simulation = odd(OddExecutor(OddPool, failure))
+    assert simulation.value == SHAPE
+    assert of(simulation, events.TaskFailed)[0].failure == kind
 
 
 def test_a_bug_in_an_executor_ends_the_job_with_that_exception() -> None:

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 import lambdamr
-from lambdamr import executor as contracts
+from lambdamr.executors import names
 
 
 class Prepared(lambdamr.InlineExecutor):
@@ -53,7 +53,7 @@ def test_what_was_made_for_a_call_by_its_name_is_closed(monkeypatch):
     module = ModuleType("of_mine")
     module.Mine = Mine
     monkeypatch.setitem(sys.modules, "of_mine", module)
-    monkeypatch.setitem(contracts.NAMED, "mine", ("of_mine", "Mine", {}))
+    monkeypatch.setitem(names.NAMED, "mine", ("of_mine", "Mine", {}))
 
     def fail(partition):
         raise ZeroDivisionError

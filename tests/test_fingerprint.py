@@ -15,11 +15,11 @@ from hypothesis import given, strategies as st
 
 import lambdamr
 from lambdamr import UnpicklableError
-from lambdamr.travel.fingerprint import fingerprint
+from lambdamr.checkpoints.fingerprint import fingerprint
 
 PROGRAM = '''
 import abc, collections, dataclasses, decimal, enum, functools, json, operator, typing
-from lambdamr.travel.fingerprint import fingerprint
+from lambdamr.checkpoints.fingerprint import fingerprint
 import local_module
 
 NAMES = {"muon", "electron", "tau", "photon", "jet"}

@@ -1,20 +1,21 @@
 """A checkpoint on S3: an object for each finished value, under a prefix that the user chooses.
 
 ``job`` says of which job it is; ``<lo>-<hi>`` is the value of the partitions ``lo <= i < hi``. All
-are sealed with the user's own key (see `lambdamr.checkpoint`), the values for this job alone. Two
-drivers of the same job may share a checkpoint: they write the same bits under the same names.
+are sealed with the user's own key (see `lambdamr.checkpoints.identity`), the values for this job
+alone. Two drivers of the same job may share a checkpoint: they write the same bits under the same
+names.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from lambdamr.checkpoint import differences, key, largest
+from lambdamr.checkpoint import largest
+from lambdamr.checkpoints.identity import as_bytes, differences, key
 from lambdamr.errors import CheckpointError, IntegrityError
 from lambdamr.executors.aws_session import Account, Session, translated
 from lambdamr.retry import TaskFailed
@@ -57,7 +58,7 @@ class S3Checkpoint:
         self._client = client
         self._uri = uri
         self._bucket, self._prefix = parts.netloc, parts.path.strip("/") + "/"
-        self._identity = json.dumps(identity, sort_keys=True, default=int).encode()
+        self._identity = as_bytes(identity)
         self._user_key = key()
         self._key = hashlib.blake2b(self._identity, key=self._user_key, digest_size=32).digest()
 

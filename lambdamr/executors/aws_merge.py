@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from lambdamr.wire import Answer, Ref, Task
-from lambdamr.worker import NoStore, Worker
+from lambdamr.worker import Worker
 
 LARGEST = 2 << 20
 """Bytes of the values of one merge, together."""
@@ -25,7 +25,7 @@ class Merger:
 
     def __init__(self, local: Callable[[Ref], bytes | None]) -> None:
         self._local = local
-        self._worker = Worker(NoStore(), "driver", imports=False)
+        self._worker = Worker(None, "driver", imports=False)
         self._turn = asyncio.Lock()
         self._willing = True
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from lambdamr.wire import Answer, Buffer, Ref, Task, frame_size
-from lambdamr.worker import NoStore, Worker
+from lambdamr.worker import Worker
 
 
 class InlineExecutor:
@@ -28,7 +28,7 @@ class InlinePool:
     latency = 0.001
 
     def __init__(self) -> None:
-        self._worker = Worker(NoStore(), "inline", imports=False)
+        self._worker = Worker(None, "inline", imports=False)
 
     async def put(self, frame: list[Buffer]) -> Ref:
         """Keep a frame inline."""

@@ -100,8 +100,7 @@ def estimate(
         InputError, PartitionError, ...: as `lambdamr.map_reduce` does, on the sample.
     """
     call.functions(mapper, reducer)
-    count = "a whole number from 2 up"
-    checks.check("sample", sample, int | None, count, lambda n: n is None or n >= 2)
+    checks.count("sample", sample, least=2)
     chunk = as_chunk(data, npartitions)
     if chunk.npartitions == 0:
         raise EmptyDataError("estimate() of empty data")

@@ -8,7 +8,8 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
-from lambdamr.executor import Executor, Pool, resolve
+from lambdamr.executor import Executor, Pool
+from lambdamr.executors.names import resolve
 from lambdamr.wire import Answer, Buffer, Item, Ref, Task, decode
 from PyRDF import codec, results
 from PyRDF.dataframe import Head, ResultProxy

@@ -122,8 +122,8 @@ _workers: list[Any] = []
 
 
 def _evaluate(message: bytes) -> bytes:
-    from lambdamr.worker import NoStore, Worker
+    from lambdamr.worker import Worker
 
     if not _workers:
-        _workers.append(Worker(NoStore(), f"spark-{os.getpid()}"))
+        _workers.append(Worker(None, f"spark-{os.getpid()}"))
     return b"".join(encode(_workers[0].evaluate(decode(message))))
