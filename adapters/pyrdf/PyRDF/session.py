@@ -79,7 +79,10 @@ def include_shared_libraries(paths: str | Iterable[str]) -> None:
 
 
 def send_generic_files(paths: str | Iterable[str]) -> None:
-    """Send files to the workers, where their paths relative to this folder work as they do here."""
+    """Send files to the workers, where their paths relative to this folder work as they do here.
+
+    Graphs that run from now on read what is in the files now; call it again after a change.
+    """
     REGISTRY.add(collect(paths, "file").values())
 
 
