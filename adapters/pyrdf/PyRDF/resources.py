@@ -369,6 +369,33 @@ class Registry:
         self._code: list[str] = []
         self._begin: Callable[[], object] | None = None
 
+    def check(self, found: Mapping[Path, Resource]) -> None:
+        """Refuse what would take the place of something else in the workers, or cannot.
+
+        Raises:
+            InputError: two files have one name there; or C++ or a library has changed.
+        """
+        known = {
+            each.name: each
+            for each in sorted(self._resources.values(), key=_is_generic, reverse=True)
+        }
+        paths: dict[str, Path] = {}
+        for path, resource in found.items():
+            twin = paths.setdefault(resource.name, path)
+            if found[twin].data != resource.data:
+                raise InputError(
+                    f"{twin} and {path} would both be {resource.name} in the workers: go to a "
+                    f"folder above both, or give one another name"
+                )
+            before = known.get(resource.name, resource)
+            replaceable = _is_generic(before) and _is_generic(resource)
+            if before.data != resource.data and not replaceable:
+                raise InputError(
+                    f"{path}: {resource.name} was registered before (as a {before.role}) with "
+                    f"other content, and C++ and libraries cannot be loaded anew: start a fresh "
+                    f"kernel, or give it another name"
+                )
+
     def add(self, resources: Iterable[Resource]) -> None:
         """Files for the workers; a generic file of the same name replaces the one before."""
         for resource in resources:

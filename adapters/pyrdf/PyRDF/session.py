@@ -83,7 +83,9 @@ def send_generic_files(paths: str | Iterable[str]) -> None:
 
     Graphs that run from now on read what is in the files now; call it again after a change.
     """
-    REGISTRY.add(collect(paths, "file").values())
+    found = collect(paths, "file")
+    REGISTRY.check(found)
+    REGISTRY.add(found.values())
 
 
 def DistributeCppCode(code: str) -> None:
@@ -175,6 +177,7 @@ def _divert(owner: Any, name: str, ours: Callable[..., Any], wanted: Callable[..
 
 
 def _add_here(found: Mapping[Path, Resource]) -> None:
+    REGISTRY.check(found)
     _apply(lambda: apply_here(found))
     REGISTRY.add(found.values())
 

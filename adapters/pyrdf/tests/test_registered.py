@@ -244,6 +244,31 @@ def test_a_worker_that_is_killed_with_code_and_files(executor, tmp_path):
     assert sum_while_a_worker_is_killed(df, mark) == sum(range(100)) + 500
 
 
+def test_cpp_and_libraries_that_have_changed_are_refused(registry):
+    Path("changed.h").write_text("#ifndef CHANGED\n#define CHANGED\nint changed();\n#endif")
+    PyRDF.include_headers("changed.h")
+    PyRDF.include_headers("changed.h")
+    Path("changed.h").write_text("#ifndef CHANGED\n#define CHANGED\nlong changed();\n#endif")
+    with pytest.raises(PyRDF.InputError, match=r"changed\.h was registered before.*fresh kernel"):
+        PyRDF.include_headers("changed.h")
+    with pytest.raises(PyRDF.InputError, match=r"changed\.h was registered before \(as a header\)"):
+        PyRDF.send_generic_files("changed.h")
+    PyRDF.include_shared_libraries(library("changed", 1))
+    os.unlink("libchanged.so")  # which this process has mapped
+    with pytest.raises(PyRDF.InputError, match=r"libchanged\.so was registered before.*kernel"):
+        PyRDF.include_shared_libraries(library("changed", 2))
+
+
+def test_names_that_are_the_same_in_the_workers(registry, tmp_path_factory):
+    one, two = (tmp_path_factory.mktemp("elsewhere") / "same.txt" for _ in range(2))
+    one.write_text("1")
+    two.write_text("2")
+    with pytest.raises(PyRDF.InputError, match=r"would both be same\.txt in the workers"):
+        PyRDF.send_generic_files([str(one), str(two)])
+    two.write_text("1")
+    PyRDF.send_generic_files([str(one), str(two)])
+
+
 IN_ONE_PROCESS = """
 import os, sys, PyRDF
 from pathlib import Path
