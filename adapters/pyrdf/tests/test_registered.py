@@ -280,9 +280,9 @@ def value(code):
     except PyRDF.RangeError as error:
         return "restart it" in str(error)
 
-def register(content):
-    Path("n.txt").write_text(content)
-    PyRDF.send_generic_files(str(here / "n.txt"))
+def register(content, name="n.txt"):
+    Path(name).write_text(content)
+    PyRDF.send_generic_files(name)
 
 if __name__ == "__main__":
     where, here = {}, Path.cwd()
@@ -292,9 +292,10 @@ if __name__ == "__main__":
         PyRDF.use("dask", {"n_workers": 1, "dashboard_address": None})
     read = 'std::ifstream file("n.txt"); int n = -1; file >> n; return n;'
     said = []
-    for content in "1", "2", "1":
-        register(content)
-        said.append(value(read))
+    for name in "../elsewhere.txt", "n.txt":
+        for content in "1", "2", "1":
+            register(content, name)
+            said.append(value(read.replace("n.txt", Path(name).name)))
     Path("n.txt").write_text("3")
     said += [value(read), os.getcwd() == str(here)]
     register("4")
@@ -311,13 +312,14 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("where", ["inline", "dask"])
 def test_a_process_that_cannot_be_replaced(where, tmp_path):
     """It reads files as they were registered, and says so where it keeps what it has loaded."""
+    (tmp_path / "notebook").mkdir()
     (tmp_path / "script.py").write_text(IN_ONE_PROCESS)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "script.py", where],
-        cwd=tmp_path,
+        [sys.executable, "-W", "ignore", "../script.py", where],
+        cwd=tmp_path / "notebook",
         capture_output=True,
         text=True,
         timeout=150,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "1.0 2.0 1.0 1.0 True 4.0 True 6.0"
+    assert done.stdout.splitlines()[-1] == "1.0 2.0 1.0 1.0 2.0 1.0 1.0 True 4.0 True 6.0"
