@@ -103,7 +103,8 @@ def _mapper(
     order = [operation for operation in operations if operation.kind]
     try:
         files: list[pickle.PickleBuffer] = []
-        plan = codec.dumps(Plan(source, operations, REGISTRY.setup()), files)
+        setup = REGISTRY.setup()
+        plan = codec.dumps(Plan(source, operations, setup), files)
         actions = codec.dumps([dataclasses.replace(o, arguments=(), keywords=None) for o in order])
     except Exception as error:  # pickling meets anything
         for operation in operations:
@@ -122,7 +123,7 @@ def _mapper(
                 digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
             except OSError:
                 digest.update(b"?")
-    return GraphMapper(plan, files, actions, digest.hexdigest()), order
+    return GraphMapper(plan, files, actions, digest.hexdigest(), setup.loads), order
 
 
 def _check_sent(operation: Operation) -> None:

@@ -2,23 +2,26 @@
 
 Files travel beside the graph, each as a part of its own of the job's functions: what one graph has
 brought to S3 or to a worker, the next one need not. In a worker they lie under their hash.
+
+A worker that is warm gives what a new one would: what its process has loaded for another setup, and
+cannot load anew (C++, a library, what a function did), is gone only with the process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import pickle
 import re
-import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PyRDF import codec, interpreter, remote
+from PyRDF import codec, interpreter, isolation, remote
 from PyRDF.compiler import CompilationError
 from PyRDF.errors import InputError
 
@@ -42,6 +45,11 @@ class Resource:
     data: bytes
     include: bool = True
 
+    @functools.cached_property
+    def digest(self) -> bytes:
+        """Of its content."""
+        return _digest(self.data)
+
     def __reduce__(self) -> Any:  # so that the data can travel, and be kept, on its own
         return _resource, (self.role, self.name, pickle.PickleBuffer(self.data), self.include)
 
@@ -64,54 +72,83 @@ class Setup:
     code: tuple[str, ...] = ()
     begin: bytes | None = None
 
-    @functools.cached_property
-    def digest(self) -> str:
-        """Of all that is in it."""
-        return hashlib.blake2b(codec.dumps(self), digest_size=12).hexdigest()
-
-    def __reduce__(self) -> Any:  # without what is cached
-        return Setup, (self.resources, self.code, self.begin)
+    @property
+    def loads(self) -> bool:
+        """Whether a process keeps some of it, beside files on its disk."""
+        files_alone = all(map(_is_generic, self.resources))
+        return bool(self.code) or self.begin is not None or not files_alone
 
     def apply(self, *, replaceable: bool = False) -> None:
-        """Make it so in this process.
+        """Make it so in this process, in the place that `entered` goes to.
 
         Args:
-            replaceable: it is a worker: where another session has declared something else in it
-                before, end it, and a fresh one tries again; and go where the files are.
+            replaceable: where this process has loaded more than this or something else, end it,
+                and a fresh one tries again.
 
         Raises:
-            RuntimeError: C++ does not compile, or a library cannot be loaded.
+            RuntimeError: C++ does not compile, or a library cannot be loaded, or a file has
+                changed since this process loaded what may have read it.
         """
-        if self == Setup() or self.digest in _applied:
+        before = _applied[-1] if _applied else Setup()
+        if not self.loads or self._within(before):
             return
+        if replaceable and not (before._within(self) and _failed in ([], [self])):
+            os._exit(isolation.OUTDATED)
+        if self._contradicts(before):
+            raise RuntimeError(_CHANGED)
         try:
             self._apply(replaceable)
-        except RuntimeError:
-            if _applied and replaceable:
-                os._exit(1)
+        except BaseException as error:  # a function of the user raises anything
+            if _applied and replaceable and isinstance(error, RuntimeError):
+                os._exit(isolation.OUTDATED)
+            _failed[:] = [self]
             raise
-        _applied.add(self.digest)
+        _applied[:] = [self._joined(before)]
 
-    def enter(self) -> None:
-        """Go where relative paths are those of the notebook: a worker serves several in turn."""
-        place = _places.get(self.digest) if self.resources else _home
-        if place is None or not place.is_dir():
-            os.chdir(_home)
-            place = _home
-            if any(resource.role == "file" for resource in self.resources):
-                place = _place_of_files(self.resources, materialise(self.resources))
-            _places[self.digest] = place
-        os.chdir(place)
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be where relative paths are those of the notebook, and files as they were registered.
+
+        A worker serves several notebooks in turn, and on this machine it sees the user's own
+        files, which may have changed since: so it looks each time. Afterwards it is where it was,
+        though a function of the user went elsewhere.
+        """
+        files = [each for each in self.resources if _is_generic(each)]
+        if not files and self.begin is None:
+            yield
+            return
+        here = all(_is_at(Path(each.name), each) for each in files)
+        with contextlib.chdir(Path.cwd() if here else materialise(self.resources)):
+            yield
+
+    def _within(self, other: Setup) -> bool:
+        """Whether a process that has loaded the other has loaded this, too.
+
+        With the files, since C++ that is declared, and a function that is called, may read them.
+        """
+        return (
+            set(self.resources) <= set(other.resources)
+            and set(self.code) <= set(other.code)
+            and self.begin in (None, other.begin)
+        )
+
+    def _contradicts(self, other: Setup) -> bool:
+        """Whether there are files of the same names with other contents."""
+        contents = {(each.role, each.name): each.data for each in other.resources}
+        return any(contents.get((r.role, r.name), r.data) != r.data for r in self.resources)
+
+    def _joined(self, other: Setup) -> Setup:
+        return Setup(
+            tuple(dict.fromkeys((*other.resources, *self.resources))),
+            tuple(dict.fromkeys((*other.code, *self.code))),
+            self.begin or other.begin,
+        )
 
     def _apply(self, own: bool) -> None:
         if self.resources:
             folder = materialise(self.resources)
             interpreter.add_include_path(folder)
             interpreter.add_library_path(folder)
-            if own:
-                self.enter()
-            elif any(resource.role == "file" for resource in self.resources):
-                os.chdir(_place_of_files(self.resources, folder))
             for resource in self.resources:
                 path = folder / resource.name
                 if resource.role == "header" and resource.include:
@@ -119,17 +156,24 @@ class Setup:
             _load({folder / each.name: each for each in self.resources if _is_library(each)})
         for code in self.code:
             declare(code, "the code of DistributeCppCode")
-        if self.begin is not None:
+        if self.begin is not None and self.begin not in [each.begin for each in _applied]:
             codec.loads(self.begin)()
         if own:
             interpreter.use_one_thread()
 
 
-_applied: set[str] = set()
+_applied: list[Setup] = []  # one at most: all that this process has loaded
+_failed: list[Setup] = []  # one at most: of this it has loaded a part
 _loaded: set[Resource] = set()
 _known: set[str] = set()  # what the user has declared to ROOT alone
-_places: dict[str, Path] = {}  # where relative paths work, by the digest of a setup
-_home = Path.cwd()
+_CHANGED = (
+    "a file that was registered has changed, and this process keeps what it has loaded since then, "
+    "which may have read it: restart it (the kernel; for Dask client.restart())"
+)
+
+
+def _is_generic(resource: Resource) -> bool:
+    return resource.role == "file"
 
 
 def _is_library(resource: Resource) -> bool:
@@ -205,25 +249,54 @@ def declare(code: str, what: str, content: bytes | None = None, *, here: bool = 
 
 
 def materialise(resources: Iterable[Resource]) -> Path:
-    """A folder that holds these files; found again if this machine has it."""
+    """A folder that holds these files; found again if this machine has it.
+
+    What was changed or removed there meanwhile, by code of the user or whoever cleans the disk, is
+    as it was.
+    """
     resources = tuple(resources)
     hashed = hashlib.blake2b(digest_size=12)
     for resource in resources:
-        for part in (resource.name.encode(), resource.data):
+        for part in (os.fsencode(resource.name), resource.digest):
             hashed.update(len(part).to_bytes(8, "little") + part)
     home = remote.home()
     folder = home / hashed.hexdigest()
-    if not folder.exists():
-        made = Path(tempfile.mkdtemp(dir=home))
-        for resource in resources:
-            path = made / resource.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(resource.data)
+    for resource in resources:
+        path = folder / resource.name
+        if _is_at(path, resource):
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, new = tempfile.mkstemp(dir=home)
         try:
-            made.rename(folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(made)
+            with open(descriptor, "wb") as file:
+                file.write(resource.data)
+            os.replace(new, path)  # others may be reading it, or writing the same
+        except BaseException:
+            os.unlink(new)
+            raise
     return folder
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=12).digest()
+
+
+def _is_at(path: Path, resource: Resource) -> bool:
+    """Whether a file has the content of a resource."""
+    try:
+        state = path.stat()
+        if state.st_size != len(resource.data):
+            return False
+        changed = state.st_ino, state.st_mtime_ns, state.st_ctime_ns
+        return _digest_at(os.path.abspath(path), changed) == resource.digest
+    except OSError:
+        return False
+
+
+@functools.lru_cache(4096)
+def _digest_at(path: str, changed: tuple[int, ...]) -> bytes:
+    """Of the content of a file, which is read again only if it has changed."""
+    return _digest(Path(path).read_bytes())
 
 
 def collect(paths: str | Iterable[str], role: Role) -> dict[Path, Resource]:
@@ -288,16 +361,6 @@ def _base(files: Iterable[Path], root: Path) -> Path:
     return Path(os.path.commonpath([root, *(file.parent for file in files)]))
 
 
-def _place_of_files(resources: Iterable[Resource], folder: Path) -> Path:
-    """Where relative paths are those of the notebook: here if the files are, else their folder."""
-    for resource in resources:
-        if resource.role == "file":
-            here = Path(resource.name)
-            if not (here.is_file() and here.read_bytes() == resource.data):
-                return folder
-    return Path.cwd()
-
-
 class Registry:
     """What was registered in this session."""
 
@@ -306,8 +369,35 @@ class Registry:
         self._code: list[str] = []
         self._begin: Callable[[], object] | None = None
 
+    def check(self, found: Mapping[Path, Resource]) -> None:
+        """Refuse what would take the place of something else in the workers, or cannot.
+
+        Raises:
+            InputError: two files have one name there; or C++ or a library has changed.
+        """
+        known = {
+            each.name: each
+            for each in sorted(self._resources.values(), key=_is_generic, reverse=True)
+        }
+        paths: dict[str, Path] = {}
+        for path, resource in found.items():
+            twin = paths.setdefault(resource.name, path)
+            if found[twin].data != resource.data:
+                raise InputError(
+                    f"{twin} and {path} would both be {resource.name} in the workers: go to a "
+                    f"folder above both, or give one another name"
+                )
+            before = known.get(resource.name, resource)
+            replaceable = _is_generic(before) and _is_generic(resource)
+            if before.data != resource.data and not replaceable:
+                raise InputError(
+                    f"{path}: {resource.name} was registered before (as a {before.role}) with "
+                    f"other content, and C++ and libraries cannot be loaded anew: start a fresh "
+                    f"kernel, or give it another name"
+                )
+
     def add(self, resources: Iterable[Resource]) -> None:
-        """Files for the workers; one of the same name replaces the one before."""
+        """Files for the workers; a generic file of the same name replaces the one before."""
         for resource in resources:
             self._resources[resource.role, resource.name] = resource
 

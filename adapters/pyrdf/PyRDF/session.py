@@ -79,8 +79,13 @@ def include_shared_libraries(paths: str | Iterable[str]) -> None:
 
 
 def send_generic_files(paths: str | Iterable[str]) -> None:
-    """Send files to the workers, where their paths relative to this folder work as they do here."""
-    REGISTRY.add(collect(paths, "file").values())
+    """Send files to the workers, where their paths relative to this folder work as they do here.
+
+    Graphs that run from now on read what is in the files now; call it again after a change.
+    """
+    found = collect(paths, "file")
+    REGISTRY.check(found)
+    REGISTRY.add(found.values())
 
 
 def DistributeCppCode(code: str) -> None:
@@ -172,6 +177,7 @@ def _divert(owner: Any, name: str, ours: Callable[..., Any], wanted: Callable[..
 
 
 def _add_here(found: Mapping[Path, Resource]) -> None:
+    REGISTRY.check(found)
     _apply(lambda: apply_here(found))
     REGISTRY.add(found.values())
 

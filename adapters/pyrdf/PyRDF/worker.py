@@ -53,15 +53,22 @@ class GraphMapper:
         buffers: of the plan: what is in the files of the user, and large arrays.
         actions: pickled, the operations that have results.
         digest: of the plan and of the state of its files.
+        loads: whether a process that runs it loads code of the user, and keeps it.
     """
 
     def __init__(
-        self, plan: bytes, buffers: list[pickle.PickleBuffer], actions: bytes, digest: str
+        self,
+        plan: bytes,
+        buffers: list[pickle.PickleBuffer],
+        actions: bytes,
+        digest: str,
+        loads: bool = False,
     ) -> None:
         self._plan = plan
         self._buffers = buffers
         self._actions = actions
         self._digest = digest
+        self._loads = loads
         self._home = _PROCESS  # of the user
 
     def __call__(self, part: Range) -> Partial:
@@ -73,8 +80,47 @@ class GraphMapper:
         if isolation.threads() != 1:
             with _one_at_a_time:
                 return self._here(part)
-        compiled = _compiled(self._digest, self._load, part, own=self._home == _PROCESS)
-        compiled.plan.setup.enter()
+        own = self._home == _PROCESS
+        by_deputy = self._loads and not own
+        answered = decode(self._by_deputy(part) if by_deputy else self._by_child(part, own))
+        if isinstance(answered, Exception):
+            raise answered
+        assert isinstance(answered, Partial)
+        return answered
+
+    def _by_deputy(self, part: Range) -> bytearray:
+        """In a process that can be replaced: were it this one, that would cost an attempt."""
+        for _ in range(2):
+            try:
+                return self._ask(part)
+            except isolation.Outdated:
+                _deputies.clear()
+            except isolation.Crashed as crash:
+                _deputies.clear()
+                raise RangeCrashedError(f"range {part.number}: {crash}") from None
+            except BaseException:  # it is gone
+                _deputies.clear()
+                raise
+        os._exit(isolation.OUTDATED)  # what is wrong was in this process before
+
+    def _ask(self, part: Range) -> bytearray:
+        now = tempfile.tempdir, dict(os.environ)  # tasks on Lambda have their own
+        known = self._digest, self._actions, part, now
+        if _deputies:
+            answer = _deputies[0].ask(encode((*known, ())))
+            if answer:
+                return answer
+        else:
+            _deputies.append(isolation.Deputy(_serve))
+        plan: list[Any] = [self._plan, *self._buffers]
+        return _deputies[0].ask(encode((*known, [*map(pickle.PickleBuffer, plan)])))
+
+    def _by_child(self, part: Range, own: bool) -> bytearray:
+        compiled = _compiled(self._digest, self._load, part, own)
+        with compiled.plan.setup.entered():
+            return self._in_child(compiled, part)
+
+    def _in_child(self, compiled: _Compiled, part: Range) -> bytearray:
         source = compiled.plan.source
         piece = None
         if not compiled.remote:
@@ -89,14 +135,10 @@ class GraphMapper:
                 return encode(error)
 
         try:
-            answered = decode(isolation.in_child(answer))
+            return isolation.in_child(answer)
         except isolation.Crashed as crash:
             where = "" if piece is None else f" ({source.where(piece)})"
             raise RangeCrashedError(f"range {part.number}{where}: {crash}") from None
-        if isinstance(answered, RangeError):
-            raise answered
-        assert isinstance(answered, Partial)
-        return answered
 
     def _load(self) -> Plan:
         plan: Plan = codec.loads(self._plan, self._buffers)
@@ -107,10 +149,11 @@ class GraphMapper:
 
         ROOT.EnableThreadSafety()
         plan = self._load()
-        with _named(part, None, plan.source):
-            plan.setup.apply()
-        with _in_order():
-            return self._run(_Compiled(plan, graph, None, False), part, None)
+        with plan.setup.entered():
+            with _named(part, None, plan.source):
+                plan.setup.apply()
+            with _in_order():
+                return self._run(_Compiled(plan, graph, None, False), part, None)
 
     def _run(self, compiled: _Compiled, part: Range, piece: Slice | None) -> Partial:
         plan, booked = compiled.plan, compiled.booked
@@ -130,6 +173,35 @@ class GraphMapper:
                     )
                     booked.compile()
             return Partial(self._actions, booked.run(), (), piece.entries, piece.counts)
+
+
+def _serve(request: bytearray) -> list[Buffer]:
+    """What a deputy answers: the values of a range, an error, or nothing: it needs the plan."""
+    digest, actions, part, (tempfile.tempdir, environment), sent = decode(request)
+    _follow(environment)
+    if not sent and digest not in _known:
+        return []
+    plan, *buffers = sent or (b"",)
+    try:
+        return [GraphMapper(plan, buffers, actions, digest)._by_child(part, own=False)]
+    except RangeError as error:
+        return encode(error)
+    except Exception as error:  # of the disk, say
+        return encode(RangeError(f"range {part.number}: {reason(error)}"))
+
+
+def _follow(environment: dict[str, str]) -> None:
+    """Change what has changed in the worker; what a function of the user has set here stays."""
+    before = dict(_environment) or environment
+    for name in before.keys() - environment.keys():
+        os.environ.pop(name, None)
+    os.environ.update(environment.items() - before.items())
+    _environment.clear()
+    _environment.update(environment)
+
+
+_deputies: list[isolation.Deputy] = []  # one at most
+_environment: dict[str, str] = {}  # in a deputy: that of the worker when it asked last
 
 
 # -- compiled graphs -----------------------------------------------------------------------------
@@ -160,14 +232,14 @@ def _compiled(digest: str, load: Callable[[], Plan], part: Range, own: bool) -> 
     if _spoiled and own:
         raise RangeError(f"range {part.number}: {_SPOILED}")
     if _spoiled:
-        os._exit(1)  # a fresh process tries again
+        os._exit(isolation.OUTDATED)  # a fresh process tries again
     forget_files()
     plan = load()
     remote = isinstance(plan.source, Files) and plan.source.remote
     with _named(part, None, plan.source):
         compiled = _Compiled(plan, _booker(plan), None, remote)
-    with _named(part, None, plan.source, _ADVICE), _compiling():
-        plan.setup.apply(replaceable=True)
+    with _named(part, None, plan.source, _ADVICE), _compiling(), plan.setup.entered():
+        plan.setup.apply(replaceable=not own)
         if not remote:
             compiled.booked = _compile(plan, compiled.booker)
         elif isinstance(plan.source, Files) and plan.source.rebinds and not plan.source.friends:

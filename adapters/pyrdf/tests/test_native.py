@@ -199,7 +199,7 @@ def test_what_root_says(way, tmp_path):
     assert "int nothing( {" in done.stderr
 
 
-def test_a_worker_goes_from_one_way_to_the_other(data):
+def test_a_worker_goes_from_one_way_to_the_other(data, registry):
     """ROOT starts for Python where it had started without, and the first way still works."""
     with lambdamr.LocalExecutor(1, warm_up=without_python) as executor:
         df = PyRDF.RDataFrame(*trees(data), executor=executor, npartitions=3)
