@@ -16,7 +16,7 @@ from PyRDF.dataframe import Head, Node, RDataFrame, ResultProxy
 from PyRDF.errors import IncompleteError, InputError, RangeError
 from PyRDF.operations import Operation
 from PyRDF.partial import Partial, merge
-from PyRDF.resources import REGISTRY
+from PyRDF.registry import REGISTRY
 from PyRDF.source import Files, Source, cut
 from PyRDF.worker import GraphMapper, Plan
 

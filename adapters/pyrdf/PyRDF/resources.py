@@ -14,21 +14,18 @@ import functools
 import hashlib
 import os
 import pickle
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from PyRDF import codec, interpreter, isolation, remote
 from PyRDF.compiler import CompilationError
-from PyRDF.errors import InputError
 
 Role = Literal["header", "library", "file"]
 _LIBRARIES = (".so", ".dylib")
-_HEADERS = (".h", ".hh", ".hpp", ".hxx", ".h++", ".cuh")
-_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
+_Mentions: TypeAlias = Callable[[Iterable[str]], bool]
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,16 @@ class Resource:
     name: str
     data: bytes
     include: bool = True
+
+    @property
+    def is_generic(self) -> bool:
+        """Whether it is read by the user's code alone: neither C++ nor a library."""
+        return self.role == "file"
+
+    @property
+    def is_library(self) -> bool:
+        """Whether it is to be loaded; what lies beside a library is not."""
+        return self.role == "library" and self.name.endswith(_LIBRARIES)
 
     @functools.cached_property
     def digest(self) -> bytes:
@@ -75,7 +82,7 @@ class Setup:
     @property
     def loads(self) -> bool:
         """Whether a process keeps some of it, beside files on its disk."""
-        files_alone = all(map(_is_generic, self.resources))
+        files_alone = all(each.is_generic for each in self.resources)
         return bool(self.code) or self.begin is not None or not files_alone
 
     def apply(self, *, replaceable: bool = False) -> None:
@@ -113,7 +120,7 @@ class Setup:
         files, which may have changed since: so it looks each time. Afterwards it is where it was,
         though a function of the user went elsewhere.
         """
-        files = [each for each in self.resources if _is_generic(each)]
+        files = [each for each in self.resources if each.is_generic]
         if not files and self.begin is None:
             yield
             return
@@ -153,7 +160,7 @@ class Setup:
                 path = folder / resource.name
                 if resource.role == "header" and resource.include:
                     _include(path, resource)
-            _load({folder / each.name: each for each in self.resources if _is_library(each)})
+            _load({folder / each.name: each for each in self.resources if each.is_library})
         for code in self.code:
             declare(code, "the code of DistributeCppCode")
         if self.begin is not None and self.begin not in [each.begin for each in _applied]:
@@ -172,15 +179,7 @@ _CHANGED = (
 )
 
 
-def _is_generic(resource: Resource) -> bool:
-    return resource.role == "file"
-
-
-def _is_library(resource: Resource) -> bool:
-    return resource.role == "library" and resource.name.endswith(_LIBRARIES)
-
-
-def apply_here(found: Mapping[Path, Resource]) -> None:
+def apply_here(found: Mapping[Path, Resource], mentions: _Mentions) -> None:
     """Declare headers and load libraries in the user's process, from where they are.
 
     Raises:
@@ -189,14 +188,14 @@ def apply_here(found: Mapping[Path, Resource]) -> None:
     for path, resource in found.items():
         interpreter.add_include_path(path.parents[len(Path(resource.name).parts) - 1])
         if resource.role == "header" and resource.include:
-            _include(path, resource, here=True)
-    _load({path: each for path, each in found.items() if _is_library(each)})
+            _include(path, resource, mentions=mentions)
+    _load({path: each for path, each in found.items() if each.is_library})
 
 
-def _include(path: Path, resource: Resource, *, here: bool = False) -> None:
+def _include(path: Path, resource: Resource, *, mentions: _Mentions | None = None) -> None:
     interpreter.add_include_path(path.parent)
     content = resource.name.encode() + b"\0" + resource.data
-    declare(f'#include "{path}"', resource.name, content, here=here)
+    declare(f'#include "{path}"', resource.name, content, mentions=mentions)
 
 
 def _load(libraries: Mapping[Path, Resource]) -> None:
@@ -219,15 +218,17 @@ def _load(libraries: Mapping[Path, Resource]) -> None:
     _loaded.update(libraries.values())
 
 
-def declare(code: str, what: str, content: bytes | None = None, *, here: bool = False) -> None:
+def declare(
+    code: str, what: str, content: bytes | None = None, *, mentions: _Mentions | None = None
+) -> None:
     """Compile C++ in this process, once.
 
     Args:
         code: what to compile.
         what: to call it in a message.
         content: what it is once for, wherever it lies; default: the code.
-        here: it is the user's process, who may have declared the same to ROOT before: then only
-            the workers lack it.
+        mentions: in the user's process: whether C++ that was registered has one of these names.
+            If none has, the user has declared the same to ROOT before, and only workers lack it.
 
     Raises:
         RuntimeError: it does not compile.
@@ -239,7 +240,7 @@ def declare(code: str, what: str, content: bytes | None = None, *, here: bool = 
         interpreter.declare(f"#ifndef {guard}\n#define {guard}\n{code}\n#endif")
     except RuntimeError as error:
         redefined = error.redefined if isinstance(error, CompilationError) else []
-        if here and redefined and not REGISTRY.mentions(redefined):
+        if mentions is not None and redefined and not mentions(redefined):
             _known.add(guard)
             return
         advice = ". C++ cannot be declared anew: start a fresh kernel, or give it another name"
@@ -297,134 +298,3 @@ def _is_at(path: Path, resource: Resource) -> bool:
 def _digest_at(path: str, changed: tuple[int, ...]) -> bytes:
     """Of the content of a file, which is read again only if it has changed."""
     return _digest(Path(path).read_bytes())
-
-
-def collect(paths: str | Iterable[str], role: Role) -> dict[Path, Resource]:
-    """The files of the user at these paths; of a folder all that is in it.
-
-    With headers go those that they include by a path relative to themselves.
-
-    Raises:
-        InputError: there is nothing at one of them.
-    """
-    found: dict[Path, Resource] = {}
-    for given in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
-        path = Path(os.path.abspath(os.path.expandvars(os.path.expanduser(given))))
-        if not path.exists():
-            raise InputError(f"there is no file or folder {given!s} (looked from {Path.cwd()})")
-        if path.is_dir():
-            files = [file for file in sorted(path.rglob("*")) if _visible(file, path)]
-        else:
-            files = [path]
-        declared = {file for file in files if role != "header" or _is_header(file) or file == path}
-        included = _included(sorted(declared)) if role == "header" else []
-        beside = dict.fromkeys([*files, *included])
-        base = _base(beside, path if path.is_dir() else path.parent)
-        for file in beside:
-            name = str(file.relative_to(base))
-            found[file] = Resource(role, name, file.read_bytes(), file in declared)
-            if role == "library":  # its dictionary lies beside it
-                for pcm in sorted(file.parent.glob(f"{file.stem}*_rdict.pcm")):
-                    name = str(pcm.relative_to(base))
-                    found[pcm] = Resource(role, name, pcm.read_bytes())
-    return found
-
-
-def _visible(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.is_file() and not hidden
-
-
-def _is_header(file: Path) -> bool:
-    return file.suffix.lower() in _HEADERS
-
-
-def _included(headers: Iterable[Path]) -> list[Path]:
-    """The files that these include by a path relative to themselves, and those that they do."""
-    found: dict[Path, None] = {}
-    left = list(headers)
-    while left:
-        file = left.pop()
-        for name in _INCLUDE.findall(file.read_text(errors="replace")):
-            other = Path(os.path.abspath(file.parent / name))
-            if other.is_file() and other not in found:
-                found[other] = None
-                left.append(other)
-    return list(found)
-
-
-def _base(files: Iterable[Path], root: Path) -> Path:
-    """What names are relative to: the notebook's folder if all are in there, so that paths stay."""
-    here = Path.cwd()
-    if all(file.is_relative_to(here) for file in files):
-        return here
-    return Path(os.path.commonpath([root, *(file.parent for file in files)]))
-
-
-class Registry:
-    """What was registered in this session."""
-
-    def __init__(self) -> None:
-        self._resources: dict[tuple[str, str], Resource] = {}
-        self._code: list[str] = []
-        self._begin: Callable[[], object] | None = None
-
-    def check(self, found: Mapping[Path, Resource]) -> None:
-        """Refuse what would take the place of something else in the workers, or cannot.
-
-        Raises:
-            InputError: two files have one name there; or C++ or a library has changed.
-        """
-        known = {
-            each.name: each
-            for each in sorted(self._resources.values(), key=_is_generic, reverse=True)
-        }
-        paths: dict[str, Path] = {}
-        for path, resource in found.items():
-            twin = paths.setdefault(resource.name, path)
-            if found[twin].data != resource.data:
-                raise InputError(
-                    f"{twin} and {path} would both be {resource.name} in the workers: go to a "
-                    f"folder above both, or give one another name"
-                )
-            before = known.get(resource.name, resource)
-            replaceable = _is_generic(before) and _is_generic(resource)
-            if before.data != resource.data and not replaceable:
-                raise InputError(
-                    f"{path}: {resource.name} was registered before (as a {before.role}) with "
-                    f"other content, and C++ and libraries cannot be loaded anew: start a fresh "
-                    f"kernel, or give it another name"
-                )
-
-    def add(self, resources: Iterable[Resource]) -> None:
-        """Files for the workers; a generic file of the same name replaces the one before."""
-        for resource in resources:
-            self._resources[resource.role, resource.name] = resource
-
-    def mentions(self, names: Iterable[str]) -> bool:
-        """Whether C++ that was registered has one of these words."""
-        headers = [each for each in self._resources.values() if each.role == "header"]
-        texts = [*self._code, *(each.data.decode(errors="replace") for each in headers)]
-        return any(re.search(rf"\b{re.escape(n)}\b", text) for text in texts for n in names)
-
-    def add_code(self, code: str) -> None:
-        """C++ for the workers."""
-        if code not in self._code:
-            self._code.append(code)
-
-    def begin_with(self, function: Callable[[], object]) -> None:
-        """A function that workers call first."""
-        self._begin = function
-
-    def setup(self) -> Setup:
-        """For a job that starts now."""
-        begin = None
-        if self._begin is not None:
-            try:
-                begin = codec.dumps(self._begin)
-            except Exception as error:  # pickling runs the user's code
-                raise InputError(f"the function of initialize() cannot be sent: {error}") from error
-        return Setup(tuple(self._resources.values()), tuple(self._code), begin)
-
-
-REGISTRY = Registry()

@@ -14,7 +14,8 @@ from PyRDF import backends, dataframe, job, live
 from PyRDF.dataframe import ResultProxy
 from PyRDF.engine import Engine, engine_of
 from PyRDF.errors import InputError
-from PyRDF.resources import REGISTRY, Resource, apply_here, collect, declare
+from PyRDF.registry import REGISTRY, collect
+from PyRDF.resources import Resource, apply_here, declare
 
 _state: dict[str, Engine] = {}
 
@@ -90,7 +91,7 @@ def send_generic_files(paths: str | Iterable[str]) -> None:
 
 def DistributeCppCode(code: str) -> None:
     """Declare C++ here and on the workers."""
-    _apply(lambda: declare(code, "the code of DistributeCppCode", here=True))
+    _apply(lambda: declare(code, "the code of DistributeCppCode", mentions=REGISTRY.mentions))
     REGISTRY.add_code(code)
 
 
@@ -178,7 +179,7 @@ def _divert(owner: Any, name: str, ours: Callable[..., Any], wanted: Callable[..
 
 def _add_here(found: Mapping[Path, Resource]) -> None:
     REGISTRY.check(found)
-    _apply(lambda: apply_here(found))
+    _apply(lambda: apply_here(found, REGISTRY.mentions))
     REGISTRY.add(found.values())
 
 

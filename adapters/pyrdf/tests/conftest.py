@@ -12,7 +12,7 @@ with warnings.catch_warnings():
 
 import datasets
 import PyRDF
-import PyRDF.resources
+import PyRDF.registry
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +49,8 @@ def aws(cloud):
 @pytest.fixture
 def registry(monkeypatch):
     """Nothing is sent along but what the test says."""
-    for name, nothing in vars(PyRDF.resources.Registry()).items():
-        monkeypatch.setattr(PyRDF.resources.REGISTRY, name, nothing)
+    for name, nothing in vars(PyRDF.registry.Registry()).items():
+        monkeypatch.setattr(PyRDF.registry.REGISTRY, name, nothing)
 
 
 @pytest.fixture(autouse=True)

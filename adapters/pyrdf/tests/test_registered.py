@@ -13,8 +13,9 @@ import PyRDF
 import pytest
 import ROOT
 from killing import sum_while_a_worker_is_killed
-from PyRDF import resources, session
+from PyRDF import session
 from PyRDF.engine import Engine
+from PyRDF.registry import REGISTRY, collect
 
 import lambdamr
 
@@ -57,8 +58,8 @@ def value(code, **where):
 
 def in_a_fresh_kernel(paths, role):
     """Register what another session would: C++ of this process stays as it is."""
-    resources.REGISTRY.__init__()
-    resources.REGISTRY.add(resources.collect(paths, role).values())
+    REGISTRY.__init__()
+    REGISTRY.add(collect(paths, role).values())
 
 
 def registered(name, text):
@@ -175,7 +176,7 @@ def test_a_library_of_another_session(one_attempt):
     assert value("rebuilt()") == 1
     os.unlink("librebuilt.so")  # which this process has mapped
     in_a_fresh_kernel(library("rebuilt", 2), "library")
-    resources.REGISTRY.add_code(code)
+    REGISTRY.add_code(code)
     assert value("rebuilt()") == 2
 
 
@@ -272,7 +273,7 @@ def test_names_that_are_the_same_in_the_workers(registry, tmp_path_factory):
 IN_ONE_PROCESS = """
 import os, sys, PyRDF
 from pathlib import Path
-from PyRDF import resources
+from PyRDF.registry import REGISTRY
 
 def value(code):
     try:
@@ -303,7 +304,7 @@ if __name__ == "__main__":
     said.append(value("of_n"))
     register("5")
     said.append(value("of_n"))
-    resources.REGISTRY.__init__()  # another session, which a worker of Dask may meet
+    REGISTRY.__init__()  # another session, which a worker of Dask may meet
     PyRDF.DistributeCppCode("int of_another() { return 6; }")
     print(*said, value("of_another()"))
 """
