@@ -56,7 +56,8 @@ class Pace:
         if started > self._last_cut:
             self._last_cut = now
             self._refused_at = min(self.limit, running)
-            self.limit = max(1.0, DECREASE * self._refused_at)
+            limit = round(DECREASE * self._refused_at, 6)  # 0.7 * 90 is 62, and later 63 with it
+            self.limit = max(1.0, limit)
 
     @property
     def cost_of_task(self) -> float:
