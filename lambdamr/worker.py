@@ -25,7 +25,8 @@ from lambdamr.wire import (
     frame_size,
 )
 
-_REMEMBERED = 8  # jobs at a time whose functions stay loaded
+_REMEMBERED = 8  # jobs at a time whose functions stay loaded,
+_LOADED = 64 << 20  # as long as they have no more bytes than this; one job may have more
 _OWN = 64 << 20  # bytes of a task's values that are kept for a next task, which may fold them
 
 Sources = dict[str, modules.Source]
@@ -70,7 +71,7 @@ class Worker:
         self._store = store
         self._imports = imports
         self._name = name
-        self._functions: OrderedDict[str, tuple[Sources, int, Functions]] = OrderedDict()
+        self._functions: OrderedDict[str, tuple[Sources, int, Functions, int]] = OrderedDict()
         self.cold = True
         self._last: _Evaluation | None = None
 
@@ -120,10 +121,13 @@ class Worker:
             sources = sources if self._imports else {}
             generation = modules.install(sources)
             functions = pickle.loads(pickled, buffers=buffers)
-            known = self._functions[task.job] = (sources, generation, functions)
-            if len(self._functions) > _REMEMBERED:
-                self._functions.popitem(last=False)
+            size = task.functions.size
+            known = self._functions[task.job] = (sources, generation, functions, size)
         self._functions.move_to_end(task.job)
+        sizes = [size for *_, size in self._functions.values()]
+        while len(sizes) > 1 and (len(sizes) > _REMEMBERED or sum(sizes) > _LOADED):
+            self._functions.popitem(last=False)
+            del sizes[0]
         return known[2]
 
 

@@ -21,8 +21,9 @@ from nbclient import NotebookClient
 import lambdamr
 from lambdamr import LocalExecutor, Partitions, map_reduce
 from lambdamr.partition import as_chunk
-from lambdamr.travel.functions import encode_functions, local_sources
-from lambdamr.wire import decode
+from lambdamr.travel.functions import encode_chunk, encode_functions, local_sources
+from lambdamr.wire import Ref, Task, decode
+from lambdamr.worker import Worker
 
 
 @pytest.fixture(scope="module")
@@ -637,3 +638,15 @@ def test_a_module_that_workers_do_not_have_is_named(local, monkeypatch):
     with pytest.raises(lambdamr.BrokenExecutorError, match="No module named 'only_here'") as caught:
         map_reduce(made.f, max, Partitions([1]), executor=local)
     assert "Install what they import where the workers run" in str(caught.value)
+
+
+@pytest.mark.parametrize(("size", "kept"), [(1000, 8), (30 << 20, 2), (100 << 20, 1)])
+def test_a_worker_keeps_functions_of_some_jobs_and_of_some_bytes(size, kept):
+    array = np.zeros(size, "u1")
+    frame = b"".join(encode_functions(lambda part: array[0], max))
+    chunk = Ref(1, data=b"".join(encode_chunk(as_chunk([1], None))))
+    worker = Worker(None, "here", imports=False)
+    for job in range(12):
+        task = Task(str(job), 1, 0, 1, 1, 2, Ref(len(frame), data=frame), chunk=chunk)
+        assert worker.evaluate(task).failure is None
+    assert list(worker._functions) == [str(job) for job in range(12 - kept, 12)]

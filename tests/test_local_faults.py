@@ -541,6 +541,61 @@ def test_a_template_that_dies_whenever_it_starts_is_an_error_that_says_so():
         lambdamr.map_reduce(len, add, range(8), executor=executor)
 
 
+@pytest.mark.parametrize("how", ["popen", "fork"])
+def test_what_a_template_started_ends_with_it_while_it_starts(tmp_path, how):
+    """One that was forked has the template's end of the socket to the driver."""
+
+    def warm_up():
+        pid = subprocess.Popen(["sleep", "1000"]).pid if how == "popen" else os.fork()
+        if pid == 0:
+            time.sleep(1000)
+        (tmp_path / f"of {os.getpid()}").write_text(str(pid))
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    with (
+        lambdamr.LocalExecutor(workers=1, warm_up=warm_up) as executor,
+        pytest.raises(lambdamr.BrokenExecutorError, match="SIGSEGV while it started"),
+    ):
+        lambdamr.map_reduce(len, add, range(8), executor=executor)
+    paths = list(tmp_path.glob("of *"))
+    assert len(paths) == 2  # it was started again, once
+    for path in paths:
+        assert_gone(path)
+
+
+def test_a_child_that_a_warm_up_forks_is_no_template(tmp_path):
+    def warm_up():
+        if os.fork() == 0:
+            sys.exit(3)
+
+    with lambdamr.LocalExecutor(workers=1, warm_up=warm_up) as executor:
+        assert lambdamr.map_reduce(len, add, range(8), executor=executor) == 8
+
+
+def test_a_warm_up_that_blocks_signals_hides_no_death():
+    def warm_up():
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+    die = lambda partition: os._exit(1)  # noqa: E731
+    with (
+        lambdamr.LocalExecutor(workers=1, warm_up=warm_up) as executor,
+        pytest.raises(lambdamr.WorkerLostError),
+    ):
+        lambdamr.map_reduce(die, add, range(1), executor=executor, retry=ONCE)
+
+
+def test_a_driver_that_ignores_the_deaths_of_children_can_warm_up(start):
+    script = start(
+        """
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        executor = lambdamr.LocalExecutor(workers=1, warm_up=lambda: None)
+        print(lambdamr.map_reduce(one, lambda a, b: a + b, range(8), executor=executor))
+        """
+    )
+    script.wait_for("8")
+    script.end()
+
+
 def test_a_warm_up_may_wait_for_all_its_children():
     def warm_up():
         subprocess.Popen(["true"])

@@ -17,10 +17,16 @@ from lambdamr.executors.local_store import LocalStore
 
 _CHECK = 2000  # ms between two looks at the processes, where the system does not tell of their ends
 
+_AFTER = 1000  # ms after the template's death, in which its driver may die of the same cause
+
 
 @contextlib.contextmanager
 def guarded(control: socket.socket, driver: int, store: LocalStore) -> Iterator[None]:
-    """Should the driver die meanwhile, so do this process and what it started."""
+    """Should the driver die meanwhile, so do this process and what it started.
+
+    If this process dies, so does what it started: its driver hears of it when nobody is left that
+    has inherited its end of ``control``.
+    """
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -39,33 +45,47 @@ def _start_guard(
     template = os.getpid()
     pid = os.fork()
     if pid:
-        os.waitpid(pid, 0)
+        with contextlib.suppress(ChildProcessError):  # who ignores SIGCHLD need not wait
+            os.waitpid(pid, 0)
         return
     try:
         os.setsid()
         for other in others:  # of whose ends nobody would hear while they are open here
             other.close()
-        if os.fork() == 0 and _driver_dies_first(driver, template, told):
+        if os.fork() == 0 and not _is_prepared(driver, template, told):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(template, signal.SIGKILL)
-            store.remove_folders()
+                os.killpg(template, signal.SIGKILL)  # what it started, if it is dead
+            if _ends(driver, _AFTER):
+                store.remove_folders()
     finally:
         os._exit(0)
 
 
-def _driver_dies_first(driver: int, template: int, told: socket.socket) -> bool:
-    """Wait until the template is prepared or dead, or the driver is dead."""
+def _is_prepared(driver: int, template: int, told: socket.socket) -> bool:
+    """Wait until the template is prepared; False if it, or the driver, is dead before."""
     poller = select.poll()
     poller.register(told, select.POLLIN)
-    ends = {told.fileno()}  # of the watch
-    with contextlib.suppress(OSError, AttributeError):  # an old kernel, or not Linux
-        poller.register(os.pidfd_open(driver), select.POLLIN)
-        ends.add(of_template := os.pidfd_open(template))
-        poller.register(of_template, select.POLLIN)
+    for pid in (driver, template):
+        with contextlib.suppress(OSError, AttributeError):  # an old kernel, or not Linux
+            poller.register(os.pidfd_open(pid), select.POLLIN)
     while _runs(driver) and _runs(template):
-        if ready := poller.poll(_CHECK):
-            return ends.isdisjoint(fd for fd, _ in ready)
-    return not _runs(driver)
+        ready = [fd for fd, _ in poller.poll(_CHECK)]
+        if told.fileno() in ready:
+            if told.recv(1):
+                return True
+            poller.unregister(told)  # closed by the template's death, or by what it prepares
+        elif ready:
+            return False
+    return False
+
+
+def _ends(pid: int, within: int) -> bool:
+    """Whether a process is dead, now or after so many ms."""
+    with contextlib.suppress(OSError, AttributeError):
+        poller = select.poll()
+        poller.register(os.pidfd_open(pid), select.POLLIN)
+        return bool(poller.poll(within))
+    return not _runs(pid)
 
 
 def _runs(pid: int) -> bool:

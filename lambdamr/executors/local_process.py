@@ -140,8 +140,10 @@ class TemplateProcess:
         if self.owner == os.getpid():
             from lambdamr.executors.local_folders import release_folders
 
-            self.end(listens=listens)
-            release_folders(self._folders, self._locks)
+            try:
+                self.end(listens=listens)
+            finally:  # Ctrl-C may come again
+                release_folders(self._folders, self._locks)
             return
         self.control.close()
         self._process.returncode = 0  # in a fork of the driver: not ours to wait for

@@ -85,10 +85,15 @@ def main(control_fd: int) -> None:
 
 
 def _prepare(settings: CrewSettings) -> None:
-    for name in settings.preload:
-        importlib.import_module(name)
-    if settings.warm_up is not None:
-        pickle.loads(settings.warm_up)()
+    pid = os.getpid()
+    try:
+        for name in settings.preload:
+            importlib.import_module(name)
+        if settings.warm_up is not None:
+            pickle.loads(settings.warm_up)()
+    finally:
+        if os.getpid() != pid:  # a child that it forked came back: it is no template
+            os._exit(0)
     _flush()  # or every worker prints again what was printed here
 
 
@@ -109,6 +114,7 @@ class _Template:
         self._pid = os.getpid()
         self._store = store
         self._numbers: dict[int, int] = {}  # pid -> number
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a warm-up may have blocked SIGCHLD
         self._wakeup, wakeup_end = socket.socketpair()
         for end in (self._wakeup, wakeup_end):
             end.setblocking(False)
