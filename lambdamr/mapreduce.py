@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 from lambdamr.call import MISSING, Call
-from lambdamr.errors import BrokenExecutorError
+from lambdamr.errors import BrokenExecutorError, PartitionError
 from lambdamr.executor import Prepares
 from lambdamr.retry import TaskFailed
 
@@ -93,13 +93,12 @@ def _engine_starts(call: Call) -> Iterator[None]:
 
 async def _run(call: Call) -> Any:
     from lambdamr.driver import Driver
-    from lambdamr.outcome import Outcome
     from lambdamr.travel.functions import encode_functions, encode_initial
     from lambdamr.wire import decode
 
     chunk, initial = call.chunk, call.initial
     if chunk.npartitions == 0:
-        return Outcome(chunk, (initial,)) if call.errors == "return" else initial
+        return _outcome(call, (initial,)) if call.errors == "return" else initial
     functions = encode_functions(call.mapper, call.reducer, chunk, initial)
     first = None if initial is MISSING else encode_initial(initial)
 
@@ -126,9 +125,15 @@ async def _run(call: Call) -> Any:
             frame = b"".join(first)
         if call.errors == "return":
             values = () if frame is None else (decode(frame),)
-            return Outcome(chunk, values, tuple(driver.failures))
+            return _outcome(call, values, driver.failures)
         assert frame is not None  # or the driver would have raised
         return decode(frame)
+
+
+def _outcome(call: Call, values: tuple[Any, ...], failures: Sequence[PartitionError] = ()) -> Any:
+    from lambdamr.outcome import Outcome  # takes as long as a warm job, and few ask for it
+
+    return Outcome(call.chunk, values, tuple(failures))
 
 
 @contextmanager

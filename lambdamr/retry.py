@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 from lambdamr.checks import check
+from lambdamr.errors import InputTypeError
 
 
 class TaskFailed(Exception):
@@ -80,10 +81,11 @@ class RetryPolicy:
             check(name, seconds, Real, "a number of seconds from 0 up", lambda n: n >= 0)
         factor, least = self.straggler_factor, "a number from 1 up, or None"
         check("straggler_factor", factor, Real | None, least, lambda n: n is None or n >= 1)
-        classes = "a tuple of exception classes"
-        check("retry_on", self.retry_on, tuple, classes)
         for kind in self.retry_on:
-            check("retry_on", kind, type, classes, lambda kind: issubclass(kind, BaseException))
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):  # type: ignore[redundant-expr]  # the user may not check types
+                raise InputTypeError(
+                    f"retry_on must be a tuple of exception classes, not {kind!r:.60} in it"
+                )
 
     def retries_user_error(self, types: tuple[str, ...]) -> bool:
         """Whether an exception with these classes (qualified names) is worth another attempt."""

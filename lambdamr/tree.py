@@ -12,8 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-EMPTY: Final = object()
-"""The value of partitions that failed: neutral in every reduction."""
+
+class _Empty:
+    """The value of partitions that failed: neutral in every reduction."""
+
+    def __repr__(self) -> str:
+        return "EMPTY"
+
+
+EMPTY: Final = _Empty()
 
 
 class FoldError(Exception):

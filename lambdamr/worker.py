@@ -116,19 +116,24 @@ class Worker:
 
     def _load(self, task: Task, evaluation: _Evaluation) -> Functions:
         known = self._functions.get(task.job)
-        if known is None or modules.install(known[0]) != known[1]:
+        if known is None or _install(known[0]) != known[1]:
             sources, pickled, buffers = evaluation.read(task.functions)
             sources = sources if self._imports else {}
-            generation = modules.install(sources)
+            generation = _install(sources)
             functions = pickle.loads(pickled, buffers=buffers)
             size = task.functions.size
             known = self._functions[task.job] = (sources, generation, functions, size)
+            self._functions.move_to_end(task.job)
+            self._evict()
         self._functions.move_to_end(task.job)
+        return known[2]
+
+    def _evict(self) -> None:
+        """Forget the functions that were used longest ago, if there are too many."""
         sizes = [size for *_, size in self._functions.values()]
         while len(sizes) > 1 and (len(sizes) > _REMEMBERED or sum(sizes) > _LOADED):
             self._functions.popitem(last=False)
             del sizes[0]
-        return known[2]
 
 
 class _Evaluation:
@@ -236,6 +241,10 @@ class _Evaluation:
         """Free all but what was stored."""
         self._fold = None
         self._own = {}
+
+
+def _install(sources: Sources) -> int:
+    return modules.install(sources) if sources else 0  # who needs none is not concerned
 
 
 def _peak_memory() -> int:

@@ -21,6 +21,7 @@ from nbclient import NotebookClient
 import lambdamr
 from lambdamr import LocalExecutor, Partitions, map_reduce
 from lambdamr.partition import as_chunk
+from lambdamr.travel import modules
 from lambdamr.travel.functions import encode_chunk, encode_functions, local_sources
 from lambdamr.wire import Ref, Task, decode
 from lambdamr.worker import Worker
@@ -640,13 +641,28 @@ def test_a_module_that_workers_do_not_have_is_named(local, monkeypatch):
     assert "Install what they import where the workers run" in str(caught.value)
 
 
+def tasks_of(mapper, jobs):
+    """A task of each job, with the same functions."""
+    frame = b"".join(encode_functions(mapper, max))
+    chunk = Ref(1, data=b"".join(encode_chunk(as_chunk([1], None))))
+    for job in range(jobs):
+        yield Task(str(job), 1, 0, 1, 1, 2, Ref(len(frame), data=frame), chunk=chunk)
+
+
 @pytest.mark.parametrize(("size", "kept"), [(1000, 8), (30 << 20, 2), (100 << 20, 1)])
 def test_a_worker_keeps_functions_of_some_jobs_and_of_some_bytes(size, kept):
     array = np.zeros(size, "u1")
-    frame = b"".join(encode_functions(lambda part: array[0], max))
-    chunk = Ref(1, data=b"".join(encode_chunk(as_chunk([1], None))))
     worker = Worker(None, "here", imports=False)
-    for job in range(12):
-        task = Task(str(job), 1, 0, 1, 1, 2, Ref(len(frame), data=frame), chunk=chunk)
+    for task in tasks_of(lambda part: array[0], 12):
         assert worker.evaluate(task).failure is None
     assert list(worker._functions) == [str(job) for job in range(12 - kept, 12)]
+
+
+def test_functions_without_local_modules_leave_imports_alone(monkeypatch):
+    def install(sources):
+        raise AssertionError(sources)
+
+    monkeypatch.setattr(modules, "install", install)
+    worker = Worker(None, "here")
+    for task in tasks_of(lambda part: 1, 2):
+        assert worker.evaluate(task).failure is None

@@ -160,6 +160,10 @@ def test_a_reducer_that_raises_says_which_partitions_it_folded():
     assert folding.items() == items
 
 
+def test_empty_says_so():
+    assert repr(EMPTY) == "EMPTY"
+
+
 def test_a_reducer_that_exits_has_failed_as_well():
     def reducer(left, right):
         raise SystemExit(3)

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from lambdamr.executors.local_store import LocalStore
 
 _CHECK = 2000  # ms between two looks at the processes, where the system does not tell of their ends
-
 _AFTER = 1000  # ms after the template's death, in which its driver may die of the same cause
 
 

@@ -84,12 +84,13 @@ class Store:
     def _content(self, key: str) -> bytearray:
         """What is named by its content; what was asked for last is here still."""
         content = self._contents.get(key)
-        if content is None:
-            content = self._contents[key] = self._get(key)
-            if digest([content]) != key.removeprefix(FUNCTIONS):
-                del self._contents[key]
-                raise IntegrityError(f"{key} is not what its name says; delete it, and try again")
-        self._contents.move_to_end(key)
+        if content is not None:
+            self._contents.move_to_end(key)
+            return content
+        content = self._get(key)
+        if digest([content]) != key.removeprefix(FUNCTIONS):
+            raise IntegrityError(f"{key} is not what its name says; delete it, and try again")
+        self._contents[key] = content
         while sum(map(len, self._contents.values())) > _KEPT:
             self._contents.popitem(last=False)
         return content
